@@ -1,0 +1,123 @@
+/* The C interface of the CPU library: what gpudiff/backends/cpu.py calls through ctypes.
+ *
+ * One call handles a whole batch of problems of one shape and one cone list
+ *
+ *     minimise ½ xᵀP x + qᵀx   subject to   A x + s = b,  s ∈ K.
+ *
+ * No Python, no NumPy and no global state: every pointer is borrowed for the duration of the call, results are
+ * written straight into the caller's arrays, and nothing is kept. Strides are in elements and may be anything; a
+ * batch stride of 0 shares one array between all problems (its cotangent is then the sum over the batch).
+ */
+#ifndef GPUDIFF_H
+#define GPUDIFF_H
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define GD_ABI_VERSION 1
+
+/* A view [batch, row, col]; vectors use batch and row, scalars per problem use batch alone. data == NULL: absent. */
+typedef struct gd_tensor {
+  void* data;
+  int64_t batch, row, col;
+} gd_tensor;
+
+enum gd_dtype { GD_FLOAT64 = 0, GD_FLOAT32 = 1 };
+enum gd_cone { GD_ZERO = 0, GD_NONNEGATIVE = 1, GD_SECOND_ORDER = 2 };
+
+/* Per problem; the numbers are gpudiff.Status's. */
+enum gd_status {
+  GD_UNFINISHED = 0, /* never returned */
+  GD_SOLVED = 1,
+  GD_ALMOST_SOLVED = 2,
+  GD_PRIMAL_INFEASIBLE = 3,
+  GD_DUAL_INFEASIBLE = 4,
+  GD_ALMOST_PRIMAL_INFEASIBLE = 5,
+  GD_ALMOST_DUAL_INFEASIBLE = 6,
+  GD_MAX_ITERATIONS = 7,
+  GD_TIME_LIMIT = 8,
+  GD_NUMERICAL_ERROR = 9,
+  GD_INVALID_DATA = 10
+};
+
+/* What a call returns. */
+enum gd_result {
+  GD_OK = 0,
+  GD_OUT_OF_MEMORY = 1,
+  GD_ASYMMETRIC_P = 2, /* gd_report.index says which problem; nothing in the outputs is to be used */
+  GD_BAD_ARGUMENT = 3
+};
+
+typedef struct gd_problem {
+  int64_t batch, n, m;
+  int32_t dtype;            /* of P, q, A, b and of every floating-point output */
+  int32_t cone_count;       /* cones in the caller's order; their rows add up to m */
+  const int32_t* cone_kind; /* gd_cone */
+  const int64_t* cone_rows;
+  gd_tensor P; /* [B, n, n] symmetric, or absent */
+  gd_tensor q; /* [B, n] */
+  gd_tensor A; /* [B, m, n] */
+  gd_tensor b; /* [B, m] */
+} gd_problem;
+
+typedef struct gd_settings {
+  double tol_gap_abs, tol_gap_rel, tol_feas, tol_infeas_abs, tol_infeas_rel;
+  int32_t max_iter;
+  int32_t polish;       /* 0: interior point alone; 1: crossover and Newton polish */
+  int32_t check_convex; /* 1: an indefinite P is GD_INVALID_DATA */
+  int32_t threads;      /* at least 1 */
+} gd_settings;
+
+/* Outputs of gd_solve, contiguous; any pointer may be NULL. */
+typedef struct gd_solution {
+  void *x, *y, *s; /* [B, n], [B, m], [B, m] */
+  void* obj;       /* [B] */
+  void *primal_residual, *dual_residual, *gap; /* [B], of the returned point, in the problem's own units */
+  void* margin;    /* [B] relative distance of y − s to the nearest kink of the projection; 0: not differentiable */
+  int8_t* status;      /* [B] gd_status */
+  int32_t* iterations; /* [B] factorisations: interior-point iterations plus Newton steps */
+} gd_solution;
+
+/* What a call did, for benchmarks and error messages. */
+typedef struct gd_report {
+  int64_t index;         /* the offending problem where the result code speaks of one */
+  int64_t interior;      /* interior-point iterations, summed over the batch */
+  int64_t newton;        /* Newton (polish) factorisations, summed over the batch */
+  int64_t resumed;       /* problems that went through the careful second interior-point run */
+  double flops;          /* floating-point operations of useful lanes (factorisations, solves, products) */
+} gd_report;
+
+/* warm_x, warm_y, warm_s: a previous solution ([B or shared, …], batch stride 0 to broadcast) or absent. */
+int gd_solve(const gd_problem*, const gd_settings*, const gd_tensor* warm_x, const gd_tensor* warm_y,
+             const gd_tensor* warm_s, gd_solution*, gd_report*);
+
+/* A solution as derivatives read it; status [B] contiguous. Problems neither SOLVED nor ALMOST_SOLVED get zeros. */
+typedef struct gd_point {
+  gd_tensor x, y, s;
+  const int8_t* status;
+} gd_point;
+
+/* Forward mode: tangents of the data in (any may be absent), tangents of x, y, s, obj out (any may be absent). */
+int gd_jvp(const gd_problem*, const gd_settings*, const gd_point*, const gd_tensor* P_dot, const gd_tensor* q_dot,
+           const gd_tensor* A_dot, const gd_tensor* b_dot, gd_tensor* x_dot, gd_tensor* y_dot, gd_tensor* s_dot,
+           gd_tensor* obj_dot, gd_report*);
+
+/* Reverse mode: cotangents of x, y, s, obj in (any may be absent), cotangents of the data out. An absent output is not
+ * computed; an output with batch stride 0 receives the sum over the batch, added up in the order of the problems
+ * whatever the number of threads. */
+int gd_vjp(const gd_problem*, const gd_settings*, const gd_point*, const gd_tensor* x_bar, const gd_tensor* y_bar,
+           const gd_tensor* s_bar, const gd_tensor* obj_bar, gd_tensor* P_bar, gd_tensor* q_bar, gd_tensor* A_bar,
+           gd_tensor* b_bar, gd_report*);
+
+int gd_abi_version(void);
+const char* gd_isa(void);          /* the variant in use: "avx512", "avx2", "baseline" */
+const char* gd_isa_available(void); /* those this machine could run, best first, comma separated */
+int gd_use_isa(const char* name);  /* for tests: 0 on success */
+double gd_fma_peak(int32_t dtype); /* measured GFLOP/s of one core in the variant in use */
+
+#ifdef __cplusplus
+}
+#endif
+#endif
