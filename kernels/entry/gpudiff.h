@@ -18,6 +18,12 @@ extern "C" {
 
 #define GD_ABI_VERSION 1
 
+#if defined(__GNUC__)
+#define GD_API __attribute__((visibility("default")))
+#else
+#define GD_API
+#endif
+
 /* A view [batch, row, col]; vectors use batch and row, scalars per problem use batch alone. data == NULL: absent. */
 typedef struct gd_tensor {
   void* data;
@@ -90,7 +96,7 @@ typedef struct gd_report {
 } gd_report;
 
 /* warm_x, warm_y, warm_s: a previous solution ([B or shared, …], batch stride 0 to broadcast) or absent. */
-int gd_solve(const gd_problem*, const gd_settings*, const gd_tensor* warm_x, const gd_tensor* warm_y,
+GD_API int gd_solve(const gd_problem*, const gd_settings*, const gd_tensor* warm_x, const gd_tensor* warm_y,
              const gd_tensor* warm_s, gd_solution*, gd_report*);
 
 /* A solution as derivatives read it; status [B] contiguous. Problems neither SOLVED nor ALMOST_SOLVED get zeros. */
@@ -100,22 +106,22 @@ typedef struct gd_point {
 } gd_point;
 
 /* Forward mode: tangents of the data in (any may be absent), tangents of x, y, s, obj out (any may be absent). */
-int gd_jvp(const gd_problem*, const gd_settings*, const gd_point*, const gd_tensor* P_dot, const gd_tensor* q_dot,
+GD_API int gd_jvp(const gd_problem*, const gd_settings*, const gd_point*, const gd_tensor* P_dot, const gd_tensor* q_dot,
            const gd_tensor* A_dot, const gd_tensor* b_dot, gd_tensor* x_dot, gd_tensor* y_dot, gd_tensor* s_dot,
            gd_tensor* obj_dot, gd_report*);
 
 /* Reverse mode: cotangents of x, y, s, obj in (any may be absent), cotangents of the data out. An absent output is not
  * computed; an output with batch stride 0 receives the sum over the batch, added up in the order of the problems
  * whatever the number of threads. */
-int gd_vjp(const gd_problem*, const gd_settings*, const gd_point*, const gd_tensor* x_bar, const gd_tensor* y_bar,
+GD_API int gd_vjp(const gd_problem*, const gd_settings*, const gd_point*, const gd_tensor* x_bar, const gd_tensor* y_bar,
            const gd_tensor* s_bar, const gd_tensor* obj_bar, gd_tensor* P_bar, gd_tensor* q_bar, gd_tensor* A_bar,
            gd_tensor* b_bar, gd_report*);
 
-int gd_abi_version(void);
-const char* gd_isa(void);          /* the variant in use: "avx512", "avx2", "baseline" */
-const char* gd_isa_available(void); /* those this machine could run, best first, comma separated */
-int gd_use_isa(const char* name);  /* for tests: 0 on success */
-double gd_fma_peak(int32_t dtype); /* measured GFLOP/s of one core in the variant in use */
+GD_API int gd_abi_version(void);
+GD_API const char* gd_isa(void);          /* the variant in use: "avx512", "avx2", "baseline" */
+GD_API const char* gd_isa_available(void); /* those this machine could run, best first, comma separated */
+GD_API int gd_use_isa(const char* name);  /* for tests: 0 on success */
+GD_API double gd_fma_peak(int32_t dtype); /* measured GFLOP/s of one core in the variant in use */
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,95 @@
+// The nonnegative cone, row by row. Its own dual; every operator is a weight per row.
+#pragma once
+#include "../group.cuh"
+#include "spectral.cuh"
+
+namespace GD_NAMESPACE {
+
+struct NonnegativeRows {
+  index_t begin, end;
+
+  template <class T, class G>
+  GD_HD void identity(const G& g, T* e) const {
+    for (index_t k = begin + g.rank(); k < end; k += g.size()) e[k] = broadcast<T>(1);
+  }
+
+  // F = W⁻¹ = √(z/s), λ = √(s z).
+  template <class T, class G>
+  GD_HD void scaling(const G& g, const T* s, const T* z, const Spectral<T>& F, T* lambda) const {
+    for (index_t k = begin + g.rank(); k < end; k += g.size()) {
+      const T root = square_root(T(s[k] * z[k]));
+      lambda[k] = root;
+      F.vector[k] = z[k] / root;
+    }
+  }
+
+  template <class T, class G>
+  GD_HD void apply(const G& g, const Spectral<T>& F, const T* v, T* out) const {
+    for (index_t k = begin + g.rank(); k < end; k += g.size()) out[k] = F.vector[k] * v[k];
+  }
+
+  template <class T, class G>
+  GD_HD void apply_inverse(const G& g, const Spectral<T>& F, const T* v, T* out) const {
+    for (index_t k = begin + g.rank(); k < end; k += g.size()) out[k] = v[k] / F.vector[k];
+  }
+
+  // Rows of Ã = F A; row k of A is row k − offset of Ã.
+  template <class T, class G>
+  GD_HD void scale_rows(const G& g, const Spectral<T>& F, const Panels<T>& A, const Panels<T>& scaled, index_t offset,
+                        index_t panels) const {
+    for (index_t p = 0; p < panels; p++) {
+      const T* a = A.panel(p);
+      T* out = scaled.panel(p) - offset * kTile;
+      for (index_t k = begin + g.rank(); k < end; k += g.size()) {
+        const T f = F.vector[k];
+        GD_UNROLL for (int j = 0; j < kTile; j++) out[k * kTile + j] = f * a[k * kTile + j];
+      }
+    }
+  }
+
+  // λ \ (λ∘λ + ds∘dz − centre·e): Mehrotra's corrected complementarity.
+  template <class T, class G>
+  GD_HD void correction(const G& g, const T* lambda, const T* ds, const T* dz, T centre, T* out) const {
+    for (index_t k = begin + g.rank(); k < end; k += g.size())
+      out[k] = lambda[k] + (ds[k] * dz[k] - centre) / lambda[k];
+  }
+
+  // The largest 1/α for which s + α ds touches the boundary, over this member's rows.
+  template <class T, class G>
+  GD_HD T inverse_step(const G& g, const T* s, const T* ds) const {
+    T r{};
+    for (index_t k = begin + g.rank(); k < end; k += g.size()) r = maximum(T(-ds[k] / s[k]), r);
+    return r;
+  }
+
+  // y = Π_{K*}(v), s = y − v = Π_K(−v).
+  template <class T, class G>
+  GD_HD void project(const G& g, const T* v, T* y, T* s) const {
+    for (index_t k = begin + g.rank(); k < end; k += g.size()) {
+      const Mask<T> active = v[k] > T{};
+      y[k] = select(active, v[k], T{});
+      s[k] = select(active, T{}, T(-v[k]));
+    }
+  }
+
+  // With l the eigenvalues of DΠ_{K*}(v): F = √(l/(1−l+δ)), N = (1−l)/(1−l+δ), in the lanes of `update`.
+  template <class T, class G>
+  GD_HD void curvature(const G& g, const T* v, T delta, Mask<T> update, const Spectral<T>& F, const Spectral<T>& N) const {
+    const T stiff = broadcast<T>(1) / square_root(delta), loose = broadcast<T>(1) / (broadcast<T>(1) + delta);
+    for (index_t k = begin + g.rank(); k < end; k += g.size()) {
+      const Mask<T> active = v[k] > T{};
+      F.vector[k] = select(update, select(active, stiff, T{}), F.vector[k]);
+      N.vector[k] = select(update, select(active, T{}, loose), N.vector[k]);
+    }
+  }
+
+  // Distance of v to the nearest point where Π is not differentiable.
+  template <class T, class G>
+  GD_HD T margin(const G& g, const T* v) const {
+    T r = broadcast<T>(1e30);
+    for (index_t k = begin + g.rank(); k < end; k += g.size()) r = minimum(absolute(v[k]), r);
+    return r;
+  }
+};
+
+}  // namespace GD_NAMESPACE

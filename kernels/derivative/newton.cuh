@@ -1,0 +1,105 @@
+// Polish: semismooth Newton on the residual map, from an interior-point iterate (or a warm start) to rounding error.
+//
+// Full steps, no line search, the best iterate kept: on weakly active problems this succeeds most often. A factor serves
+// as long as it still shrinks the residual tenfold per step; with only linear cones that is until the active set changes,
+// and the later steps act as iterative refinement.
+#pragma once
+#include "residual_map.cuh"
+
+namespace GD_NAMESPACE {
+
+struct NewtonSettings {
+  int max_factorisations, max_steps;
+  double accept;  // a relative residual that counts as a root
+};
+
+template <class T>
+struct NewtonResult {
+  Mask<T> converged;
+  T factorisations;
+  T residual;  // relative
+};
+
+template <class T, class G>
+GD_HD T map_residual(const G& g, const MapState<T>& i) {
+  const Shape& shape = i.w.shape;
+  T r1{}, size1{}, r2{}, size2{}, sum{};
+  for (index_t j = g.rank(); j < shape.n; j += g.size()) {
+    const T r = -(i.Px[j] + i.w.q[j] + i.Ay[j]);
+    i.e1[j] = r;
+    r1 = maximum(absolute(r), r1);
+    size1 = maximum(maximum(absolute(i.w.q[j]), absolute(i.Px[j])), maximum(absolute(i.Ay[j]), size1));
+    sum += r;
+  }
+  for (index_t k = g.rank(); k < shape.m(); k += g.size()) {
+    const T r = -(i.Ax[k] + i.s[k] - i.w.b[k]);
+    i.e2[k] = r;
+    r2 = maximum(absolute(r), r2);
+    size2 = maximum(maximum(absolute(i.w.b[k]), absolute(i.Ax[k])), maximum(absolute(i.s[k]), size2));
+    sum += r;
+  }
+  const T one = broadcast<T>(1);
+  const T relative = maximum(T(g.max(r1) / maximum(g.max(size1), one)), T(g.max(r2) / maximum(g.max(size2), one)));
+  return select(is_tame(g.sum(sum)), relative, broadcast<T>(1e30));
+}
+
+// Runs the lanes of `live`; leaves the best iterate in x, v (and y, s).
+template <class T, class G>
+GD_HD NewtonResult<T> newton(const G& g, MapState<T>& i, Mask<T> live, const NewtonSettings& o) {
+  const Shape& shape = i.w.shape;
+  const index_t zero = shape.rows.zero, n = shape.n, m = shape.m();
+  const T one = broadcast<T>(1);
+  T best = broadcast<T>(1e29), previous = broadcast<T>(1e29), count{};
+  Mask<T> running = live, first = live;
+  evaluate_map(g, i);
+  for (int step = 0;; step++) {
+    const T residual = map_residual(g, i);
+    const Mask<T> better = running & (residual < best);
+    best = select(better, residual, best);
+    for (index_t j = g.rank(); j < n; j += g.size()) i.best_x[j] = select(better, i.x[j], i.best_x[j]);
+    for (index_t k = g.rank(); k < m; k += g.size()) i.best_v[k] = select(better, i.v[k], i.best_v[k]);
+    const Mask<T> shrinking = residual < previous * broadcast<T>(0.1);
+    const Mask<T> exact = best <= broadcast<T>(2e-15);
+    const Mask<T> settled = (best <= broadcast<T>(o.accept)) & negate(shrinking);
+    const Mask<T> lost = negate(residual < broadcast<T>(1e12)) |
+                         (negate(shrinking) & (count >= broadcast<T>(o.max_factorisations)));
+    running = running & negate(exact | settled | lost);
+    if (!any(running) || step >= o.max_steps) break;
+    previous = residual;
+
+    const Mask<T> renew = running & (first | negate(shrinking));
+    first = no_lane<T>();
+    if (any(renew)) {
+      factorise_map(g, i, renew);
+      count = select(renew, T(count + one), count);
+    }
+    cone_apply(g, shape.rows, i.w.F, i.e2, i.t);
+    g.sync();
+    for (index_t k = zero + g.rank(); k < m; k += g.size()) i.e2[k] = i.t[k];
+    solve_system<1>(g, i.w, i.e1, i.e2, i.u, i.t);
+    cone_apply(g, shape.rows, i.w.F, i.t, i.e2);  // w = D dv
+    g.sync();
+    for (index_t j = g.rank(); j < n; j += g.size()) i.x[j] = select(running, T(i.x[j] + i.u[j]), i.x[j]);
+    g.sync();
+    // dv = w + A dx − r₂ makes v = (y + w) − (b − A x) with the new x: multipliers less slacks.
+    multiply<1>(g, i.w.A, m, n, i.x, 0, i.Ax, 0);
+    g.sync();
+    for (index_t k = g.rank(); k < m; k += g.size()) {
+      const T moved = k < zero ? T(i.y[k] + i.t[k]) : T(i.y[k] + i.e2[k] - (i.w.b[k] - i.Ax[k]));
+      i.v[k] = select(running, moved, i.v[k]);
+    }
+    g.sync();
+    cone_project(g, shape.rows, i.v, i.y, i.s);
+    multiply_symmetric(g, i.w.k.P, tiles(n), i.x, i.Px);
+    g.sync();
+    multiply_transposed<1>(g, i.w.A, 0, m, n, i.y, 0, i.Ay, 0);
+    g.sync();
+  }
+  for (index_t j = g.rank(); j < n; j += g.size()) i.x[j] = i.best_x[j];
+  for (index_t k = g.rank(); k < m; k += g.size()) i.v[k] = i.best_v[k];
+  evaluate_map(g, i);
+  const Mask<T> converged = live & (best <= broadcast<T>(o.accept));
+  return {converged, count, best};
+}
+
+}  // namespace GD_NAMESPACE

@@ -1,0 +1,59 @@
+// jvp and vjp: one factorisation of the linearised residual map, one refined solve (residual_map.cuh has the algebra).
+//
+// Forward. Data moving by (dP, dq, dA, db) moves R by (dP x + dq + dAᵀy, dA x − db) = −(r₁, r₂), hence
+//
+//     e₁ = r₁, e₂ = r₂:   dx = u,   dy = w,   ds = r₂ − A dx.
+//
+// Reverse. With Jᵀ(a, c) = (x̄, D ȳ − (I − D) s̄) eliminated the same way,
+//
+//     e₁ = x̄ − Aᵀs̄, e₂ = ȳ:   a = u,   c = w + s̄,
+//     q̄ = −a,   b̄ = c,   Ā = −(y aᵀ + c xᵀ),   P̄ = −½(a xᵀ + x aᵀ).
+//
+// Both solve the same symmetric system, which is why they are each other's adjoint to rounding. The objective's
+// derivative is added by the envelope theorem: it needs no solve.
+#pragma once
+#include "residual_map.cuh"
+
+namespace GD_NAMESPACE {
+
+constexpr int kMinimumRefinements = 2, kMaximumRefinements = 8;
+
+// Factorises at v, then solves for the right-hand side (e1, e2 unscaled) → u and w in t. e2 is left scaled by F.
+template <class T, class G>
+GD_HD T solve_sensitivity(const G& g, MapState<T>& i, Mask<T> live) {
+  const Shape& shape = i.w.shape;
+  const index_t zero = shape.rows.zero, n = shape.n, m = shape.m();
+  factorise_map(g, i, every_lane<T>());
+  cone_apply(g, shape.rows, i.w.F, i.e2, i.t);
+  g.sync();
+  for (index_t k = zero + g.rank(); k < m; k += g.size()) i.e2[k] = i.t[k];
+  solve_system<1>(g, i.w, i.e1, i.e2, i.u, i.t);
+  // refine_system adds its correction to u and t; lanes that are exact already take no more part (best_x, best_v hold
+  // their values meanwhile), so that no problem's bits depend on its neighbours.
+  Mask<T> running = live;
+  T correction{};
+  for (int step = 0; step < kMaximumRefinements && any(running); step++) {
+    for (index_t j = g.rank(); j < n; j += g.size()) i.best_x[j] = i.u[j];
+    for (index_t k = g.rank(); k < m; k += g.size()) i.best_v[k] = i.t[k];
+    refine_system(g, i.w, i.refinement, &i.N, i.e1, i.e2, i.u, i.t);
+    T moved{}, size{};
+    for (index_t j = g.rank(); j < n; j += g.size()) {
+      moved = maximum(absolute(i.refinement.du[j]), moved);
+      size = maximum(absolute(i.u[j]), size);
+      i.u[j] = select(running, i.u[j], i.best_x[j]);
+    }
+    for (index_t k = g.rank(); k < m; k += g.size()) i.t[k] = select(running, i.t[k], i.best_v[k]);
+    moved = g.max(moved);
+    size = g.max(size);
+    correction = select(running, moved, correction);
+    if (step + 1 >= kMinimumRefinements) running = running & (moved > size * broadcast<T>(1e-13));
+  }
+  g.sync();
+  cone_apply(g, shape.rows, i.w.F, i.t, i.best_v);
+  g.sync();
+  for (index_t k = zero + g.rank(); k < m; k += g.size()) i.t[k] = i.best_v[k];
+  g.sync();
+  return correction;
+}
+
+}  // namespace GD_NAMESPACE

@@ -1,0 +1,286 @@
+// The C interface: chooses the instruction-set variant, orders the rows, and spreads chunks over threads.
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <new>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "job.h"
+
+using gpudiff_entry::Counters;
+using gpudiff_entry::Rows;
+using gpudiff_entry::Sensitivity;
+using gpudiff_entry::Solve;
+using gpudiff_entry::Variant;
+
+extern "C" {
+extern const Variant gd_variant_baseline;
+#if defined(GD_HAVE_X86_VARIANTS)
+extern const Variant gd_variant_avx2;
+extern const Variant gd_variant_avx512;
+#endif
+}
+
+namespace {
+
+std::vector<const Variant*> runnable_variants() {
+  std::vector<const Variant*> v;
+#if defined(GD_HAVE_X86_VARIANTS)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+    v.push_back(&gd_variant_avx512);
+  if (avx2) v.push_back(&gd_variant_avx2);
+#endif
+  v.push_back(&gd_variant_baseline);
+  return v;
+}
+
+const Variant* find_variant(const char* name) {
+  for (const Variant* v : runnable_variants())
+    if (std::strcmp(v->name, name) == 0) return v;
+  return nullptr;
+}
+
+// The best this machine runs, or the one GPUDIFF_ISA names.
+const Variant* initial_variant() {
+  if (const char* name = std::getenv("GPUDIFF_ISA"))
+    if (const Variant* v = find_variant(name)) return v;
+  return runnable_variants().front();
+}
+
+std::atomic<const Variant*>& current_variant() {
+  static std::atomic<const Variant*> variant{initial_variant()};
+  return variant;
+}
+
+// Zero rows first, then nonnegative, then second-order cones; each kind in the caller's order. A second-order cone of
+// dimension one is a nonnegative row.
+struct RowOrder {
+  std::vector<long> row_of, start, dimension;
+  Rows rows{};
+  bool valid = true;
+
+  explicit RowOrder(const gd_problem& p) {
+    row_of.reserve(p.m);
+    for (int pass = 0; pass < 3; pass++) {
+      long row = 0;
+      for (int c = 0; c < p.cone_count; c++) {
+        const long d = p.cone_rows[c];
+        const int kind = p.cone_kind[c];
+        const int when = kind == GD_ZERO ? 0 : kind == GD_NONNEGATIVE || d == 1 ? 1 : 2;
+        if (kind < GD_ZERO || kind > GD_SECOND_ORDER || d < 0) valid = false;
+        if (when == pass && d > 0) {
+          if (pass == 2) {
+            start.push_back(long(row_of.size()));
+            dimension.push_back(d);
+          }
+          for (long i = 0; i < d; i++) row_of.push_back(row + i);
+        }
+        row += d;
+      }
+      if (pass == 0) rows.zero = long(row_of.size());
+      if (pass == 1) rows.nonnegative = long(row_of.size()) - rows.zero;
+      if (row != p.m) valid = false;
+    }
+    rows.second_order_count = long(start.size());
+    rows.total = long(row_of.size());
+    rows.second_order_start = start.data();
+    rows.second_order_dimension = dimension.data();
+    rows.row_of = row_of.data();
+  }
+};
+
+struct Memory {
+  char* data;
+  explicit Memory(long bytes) : data(static_cast<char*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64))) {
+    if (data) std::memset(data, 0, bytes);
+  }
+  Memory(const Memory&) = delete;
+  ~Memory() { std::free(data); }
+};
+
+// Runs work(memory, begin, end, counters, chunk number) for every chunk, on up to `threads` threads.
+template <class Work>
+int for_each_chunk(const Variant& v, const gd_problem& p, const Rows& rows, int threads, long chunk, gd_report* report,
+                   Work work) {
+  const long count = (p.batch + chunk - 1) / chunk;
+  const long workers = std::max(1L, std::min<long>(threads, count));
+  const long bytes = v.bytes(&p, rows);
+  std::atomic<long> next{0};
+  std::atomic<bool> failed{false};
+  std::mutex mutex;
+  Counters total{0, 0, 0, 0.0, -1};
+  auto worker = [&] {
+    Memory memory(bytes);
+    if (!memory.data) failed = true;
+    Counters mine{0, 0, 0, 0.0, -1};
+    for (;;) {
+      const long c = next.fetch_add(1);
+      if (c >= count) break;
+      // Even after a failure every chunk takes its turn: others may be waiting for it.
+      work(failed ? nullptr : memory.data, c * chunk, std::min(p.batch, (c + 1) * chunk), mine, c);
+      if (mine.asymmetric >= 0) break;
+    }
+    std::lock_guard<std::mutex> lock(mutex);
+    total.interior += mine.interior;
+    total.newton += mine.newton;
+    total.resumed += mine.resumed;
+    total.flops += mine.flops;
+    if (mine.asymmetric >= 0 && (total.asymmetric < 0 || mine.asymmetric < total.asymmetric)) {
+      total.asymmetric = mine.asymmetric;
+      next = count;
+    }
+  };
+  std::vector<std::thread> pool;
+  try {
+    for (long t = 1; t < workers; t++) pool.emplace_back(worker);
+  } catch (...) {  // fewer threads than asked for: those there are do the work
+  }
+  worker();
+  for (std::thread& t : pool) t.join();
+  if (report) *report = {total.asymmetric, total.interior, total.newton, total.resumed, total.flops};
+  if (failed) return GD_OUT_OF_MEMORY;
+  return total.asymmetric >= 0 ? GD_ASYMMETRIC_P : GD_OK;
+}
+
+// Sums over a shared argument, chunk after chunk in order, whatever thread computed them.
+struct OrderedSum {
+  std::mutex mutex;
+  std::condition_variable turn;
+  long next = 0;
+};
+
+bool shared(const gd_tensor* t) { return t && t->data && t->batch == 0; }
+
+const gd_tensor* present(const gd_tensor* t) { return t && t->data ? t : nullptr; }
+
+void store(const gd_tensor& t, int dtype, long offset, double value) {
+  if (dtype == GD_FLOAT64)
+    static_cast<double*>(t.data)[offset] = value;
+  else
+    static_cast<float*>(t.data)[offset] = static_cast<float>(value);
+}
+
+}  // namespace
+
+extern "C" {
+
+int gd_solve(const gd_problem* problem, const gd_settings* settings, const gd_tensor* warm_x, const gd_tensor* warm_y,
+             const gd_tensor* warm_s, gd_solution* out, gd_report* report) try {
+  const RowOrder order(*problem);
+  if (report) *report = {-1, 0, 0, 0, 0.0};
+  if (!order.valid) return GD_BAD_ARGUMENT;
+  if (problem->batch == 0) return GD_OK;
+  const Variant& v = *current_variant().load();
+  Solve job{problem, settings, order.rows, present(warm_x), present(warm_y), present(warm_s), out};
+  if (!job.warm_y || !job.warm_s) job.warm_x = nullptr;
+  // Enough chunks to keep all threads busy, no larger than one thread's memory allows.
+  const long largest = v.chunk(problem, order.rows), threads = std::max(1, settings->threads);
+  const long even = (problem->batch + 4 * threads - 1) / (4 * threads);
+  const long chunk = std::max(16L, std::min(largest, threads == 1 ? largest : even));
+  return for_each_chunk(v, *problem, order.rows, threads, std::min(chunk, largest), report,
+                        [&](char* memory, long begin, long end, Counters& counters, long) {
+                          if (memory) v.solve(job, memory, begin, end, counters);
+                        });
+} catch (const std::bad_alloc&) {
+  return GD_OUT_OF_MEMORY;
+}
+
+int gd_jvp(const gd_problem* problem, const gd_settings* settings, const gd_point* point, const gd_tensor* P_dot,
+           const gd_tensor* q_dot, const gd_tensor* A_dot, const gd_tensor* b_dot, gd_tensor* x_dot, gd_tensor* y_dot,
+           gd_tensor* s_dot, gd_tensor* obj_dot, gd_report* report) try {
+  const RowOrder order(*problem);
+  if (report) *report = {-1, 0, 0, 0, 0.0};
+  if (!order.valid) return GD_BAD_ARGUMENT;
+  if (problem->batch == 0) return GD_OK;
+  const Variant& v = *current_variant().load();
+  const Sensitivity job{problem, order.rows, point, present(P_dot), present(q_dot), present(A_dot), present(b_dot),
+                        present(x_dot), present(y_dot), present(s_dot), present(obj_dot), nullptr, nullptr, nullptr, nullptr};
+  return for_each_chunk(v, *problem, order.rows, std::max(1, settings->threads), 32, report,
+                        [&](char* memory, long begin, long end, Counters& counters, long) {
+                          if (memory) v.jvp(job, memory, begin, end, counters);
+                        });
+} catch (const std::bad_alloc&) {
+  return GD_OUT_OF_MEMORY;
+}
+
+int gd_vjp(const gd_problem* problem, const gd_settings* settings, const gd_point* point, const gd_tensor* x_bar,
+           const gd_tensor* y_bar, const gd_tensor* s_bar, const gd_tensor* obj_bar, gd_tensor* P_bar, gd_tensor* q_bar,
+           gd_tensor* A_bar, gd_tensor* b_bar, gd_report* report) try {
+  const RowOrder order(*problem);
+  if (report) *report = {-1, 0, 0, 0, 0.0};
+  if (!order.valid) return GD_BAD_ARGUMENT;
+  const Variant& v = *current_variant().load();
+  const long n = problem->n, m = problem->m;
+  const Sensitivity job{problem, order.rows, point, present(P_bar), present(q_bar), present(A_bar), present(b_bar),
+                        present(x_bar), present(y_bar), present(s_bar), present(obj_bar), nullptr, nullptr, nullptr, nullptr};
+  const gd_tensor* outputs[4] = {P_bar, q_bar, A_bar, b_bar};
+  const long sizes[4] = {n * n, n, m * n, m}, columns[4] = {n, 1, n, 1};
+  long offset[5] = {0, 0, 0, 0, 0};
+  for (int i = 0; i < 4; i++) offset[i + 1] = offset[i] + (shared(outputs[i]) ? sizes[i] : 0);
+  std::vector<double> total(offset[4], 0.0);
+  OrderedSum ordered;
+  int result = GD_OK;
+  if (problem->batch > 0) {
+    result = for_each_chunk(
+        v, *problem, order.rows, std::max(1, settings->threads), 32, report,
+        [&](char* memory, long begin, long end, Counters& counters, long number) {
+          std::vector<double> partial(total.size(), 0.0);
+          Sensitivity mine = job;
+          double** sums[4] = {&mine.P_sum, &mine.q_sum, &mine.A_sum, &mine.b_sum};
+          for (int i = 0; i < 4; i++)
+            if (offset[i + 1] > offset[i]) *sums[i] = partial.data() + offset[i];
+          if (memory) v.vjp(mine, memory, begin, end, counters);
+          if (total.empty()) return;
+          std::unique_lock<std::mutex> lock(ordered.mutex);
+          ordered.turn.wait(lock, [&] { return ordered.next == number; });
+          for (std::size_t i = 0; i < total.size(); i++) total[i] += partial[i];
+          ordered.next++;
+          ordered.turn.notify_all();
+        });
+  }
+  for (int i = 0; i < 4; i++) {
+    for (long k = 0; k < offset[i + 1] - offset[i]; k++) {
+      const gd_tensor& t = *outputs[i];
+      store(t, problem->dtype, k / columns[i] * t.row + k % columns[i] * t.col, total[offset[i] + k]);
+    }
+  }
+  return result;
+} catch (const std::bad_alloc&) {
+  return GD_OUT_OF_MEMORY;
+}
+
+int gd_abi_version(void) { return GD_ABI_VERSION; }
+
+const char* gd_isa(void) { return current_variant().load()->name; }
+
+const char* gd_isa_available(void) {
+  static const std::string names = [] {
+    std::string s;
+    for (const Variant* v : runnable_variants()) s += (s.empty() ? "" : ",") + std::string(v->name);
+    return s;
+  }();
+  return names.c_str();
+}
+
+int gd_use_isa(const char* name) {
+  const Variant* v = find_variant(name);
+  if (!v) return 1;
+  current_variant() = v;
+  return 0;
+}
+
+double gd_fma_peak(int32_t dtype) {
+  return current_variant().load()->fma_peak(dtype, [] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,105 @@
+// The kernels compiled for one instruction set. Built several times, with GD_NAMESPACE and GD_VARIANT_NAME set by the build;
+// includes no header of the standard library, so that nothing compiled here can be shared with another variant.
+#include "sensitivity_chunk.hpp"
+#include "solve_chunk.hpp"
+
+#define GD_STRINGIFY_(x) #x
+#define GD_STRINGIFY(x) GD_STRINGIFY_(x)
+
+namespace GD_NAMESPACE {
+
+using gpudiff_entry::Variant;
+
+// Packs as wide as the cache likes, by the size of the problem alone: the same problem takes the same path in any batch.
+enum class Width { eight, four, one };
+inline Width width_of(const Shape& s) {
+  const index_t words = 2 * Panels<double>::words(s.m(), s.n) + SymmetricTiles<double>::words(tiles(s.n)) +
+                        SymmetricTiles<double>::words(tiles(s.n) + tiles(s.rows.zero));
+#if defined(__AVX512F__)
+  if (words <= 800) return Width::eight;
+#endif
+  return words <= (index_t(16) << 20) / 32 ? Width::four : Width::one;
+}
+template <class Work>
+inline auto with_width(const Shape& s, Work work) {
+  switch (width_of(s)) {
+#if defined(__AVX512F__)
+    case Width::eight:
+      return work(double8{});
+#endif
+    case Width::one:
+      return work(double{});
+    default:
+      return work(double4{});
+  }
+}
+
+static long chunk(const gd_problem* p, const Rows& r) {
+  const Shape s = shape_of(*p, r);
+  return with_width(s, [&](auto t) { return long(ChunkSolver<decltype(t)>::chunk(s)); });
+}
+
+static long bytes(const gd_problem* p, const Rows& r) {
+  const Shape s = shape_of(*p, r);
+  return with_width(s, [&](auto t) {
+    const index_t a = ChunkSolver<decltype(t)>::bytes(s), b = ChunkSensitivity<decltype(t)>::bytes(s);
+    return long(a > b ? a : b);
+  });
+}
+
+static void solve(const Solve& job, char* memory, long begin, long end, Counters& counters) {
+  with_width(shape_of(*job.problem, job.rows), [&](auto t) {
+    ChunkSolver<decltype(t)> solver(job, memory, begin, end, counters);
+    solver.run();
+  });
+}
+
+static void jvp(const Sensitivity& job, char* memory, long begin, long end, Counters& counters) {
+  with_width(shape_of(*job.problem, job.rows), [&](auto t) {
+    ChunkSensitivity<decltype(t)>(job, memory, counters).jvp(begin, end);
+  });
+}
+
+static void vjp(const Sensitivity& job, char* memory, long begin, long end, Counters& counters) {
+  with_width(shape_of(*job.problem, job.rows), [&](auto t) {
+    ChunkSensitivity<decltype(t)>(job, memory, counters).vjp(begin, end);
+  });
+}
+
+// Multiply–adds on independent registers: what one core does at best, for fractions of peak.
+template <class T>
+static double fma_peak_of(double (*now)()) {
+  constexpr int chains = 12;
+  T a[chains], x = broadcast<T>(1.0000001), y = broadcast<T>(1e-9);
+  for (int i = 0; i < chains; i++) a[i] = broadcast<T>(1.0 + i);
+  double best = 0;
+  for (int trial = 0; trial < 20; trial++) {
+    const long rounds = 200000;
+    const double start = now();
+    for (long r = 0; r < rounds; r++) {
+      GD_UNROLL for (int i = 0; i < chains; i++) {
+        a[i] = a[i] * x + y;
+        keep_in_register(a[i]);
+      }
+    }
+    const double rate = 2.0 * chains * Scalar<T>::lanes * double(rounds) / (now() - start) * 1e-9;
+    best = rate > best ? rate : best;
+  }
+  volatile double sink = 0;
+  for (int i = 0; i < chains; i++) sink = sink + double(get_lane(a[i], 0));
+  return best;
+}
+static double fma_peak(int dtype, double (*now)()) {
+#if defined(__AVX512F__)
+  return dtype == GD_FLOAT64 ? fma_peak_of<double8>(now) : fma_peak_of<float16>(now);
+#else
+  return dtype == GD_FLOAT64 ? fma_peak_of<double4>(now) : fma_peak_of<float8>(now);
+#endif
+}
+
+}  // namespace GD_NAMESPACE
+
+extern "C" const gpudiff_entry::Variant GD_VARIANT_SYMBOL;
+const gpudiff_entry::Variant GD_VARIANT_SYMBOL = {GD_STRINGIFY(GD_VARIANT_NAME), GD_NAMESPACE::chunk, GD_NAMESPACE::bytes,
+                                                  GD_NAMESPACE::solve, GD_NAMESPACE::jvp, GD_NAMESPACE::vjp,
+                                                  GD_NAMESPACE::fma_peak};

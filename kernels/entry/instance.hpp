@@ -1,0 +1,180 @@
+// One problem on its way from the caller's arrays into a lane: gathered, checked, equilibrated, scattered.
+#pragma once
+#include "../equilibrate.cuh"
+#include "../system.cuh"
+#include "job.h"
+
+namespace GD_NAMESPACE {
+
+using gpudiff_entry::Rows;
+
+GD_HD double read(const gd_tensor& t, int dtype, index_t offset) {
+  return dtype == GD_FLOAT64 ? static_cast<const double*>(t.data)[offset] : double(static_cast<const float*>(t.data)[offset]);
+}
+GD_HD void write(const gd_tensor& t, int dtype, index_t offset, double value) {
+  if (dtype == GD_FLOAT64)
+    static_cast<double*>(t.data)[offset] = value;
+  else
+    static_cast<float*>(t.data)[offset] = float(value);
+}
+GD_HD void write(void* data, int dtype, index_t offset, double value) {
+  if (data) write(gd_tensor{data, 0, 0, 0}, dtype, offset, value);
+}
+
+// out[i] = row i, strided source of either type.
+template <class Source>
+GD_HD void copy_row(const Source* source, index_t stride, index_t count, double* out) {
+  if (stride == 1)
+    for (index_t j = 0; j < count; j++) out[j] = double(source[j]);
+  else
+    for (index_t j = 0; j < count; j++) out[j] = double(source[j * stride]);
+}
+GD_HD void copy_row(const gd_tensor& t, int dtype, index_t offset, index_t stride, index_t count, double* out) {
+  if (dtype == GD_FLOAT64)
+    copy_row(static_cast<const double*>(t.data) + offset, stride, count, out);
+  else
+    copy_row(static_cast<const float*>(t.data) + offset, stride, count, out);
+}
+
+// True if every entry is finite: the largest exponent, in integers so that the loop is SIMD.
+GD_HD bool all_finite(const double* a, index_t count) {
+  const unsigned long long* bits = reinterpret_cast<const unsigned long long*>(a);
+  unsigned long long bad = 0;
+  for (index_t i = 0; i < count; i++) bad |= (bits[i] & 0x7ff0000000000000ull) + 0x0010000000000000ull;
+  return (bad & 0x8000000000000000ull) == 0;
+}
+
+enum class Gathered { good, invalid, asymmetric };
+
+struct Instance {
+  double *P, *A, *q, *b;  // [n, n], [m, n] in the kernel's row order, contiguous
+  double *D, *E, *column, *row;
+  unsigned char* absent;  // [m] rows with b = +inf
+  double c;
+  bool has_P;
+
+  void carve(index_t n, index_t m, Carver<double>& memory) {
+    P = memory.take(n * n);
+    A = memory.take(m * n);
+    q = memory.take(n);
+    b = memory.take(m);
+    D = memory.take(n);
+    E = memory.take(m);
+    column = memory.take(n);
+    row = memory.take(m);
+    absent = reinterpret_cast<unsigned char*>(memory.take(m / 8 + 1));
+  }
+
+  // Reads problem `index`. b = +inf on a nonnegative row makes the row absent: 0ᵀx + s = 1.
+  Gathered gather(const gd_problem& p, const Rows& rows, index_t index) {
+    const index_t n = p.n, m = p.m;
+    has_P = p.P.data != nullptr;
+    if (has_P)
+      for (index_t i = 0; i < n; i++)
+        copy_row(p.P, p.dtype, index * p.P.batch + i * p.P.row, p.P.col, n, P + i * n);
+    for (index_t k = 0; k < m; k++) {
+      const index_t r = rows.row_of[k];
+      copy_row(p.A, p.dtype, index * p.A.batch + r * p.A.row, p.A.col, n, A + k * n);
+      b[k] = read(p.b, p.dtype, index * p.b.batch + r * p.b.row);
+    }
+    copy_row(p.q, p.dtype, index * p.q.batch, p.q.row, n, q);
+    const index_t first_cone = rows.zero + rows.nonnegative;
+    for (index_t k = 0; k < m; k++) {
+      absent[k] = k >= rows.zero && k < first_cone && b[k] == __builtin_inf();
+      if (absent[k]) b[k] = 1;
+    }
+    bool finite = all_finite(q, n) && all_finite(b, m) && all_finite(A, m * n);
+    if (has_P) finite = finite && all_finite(P, n * n);
+    if (!finite) return Gathered::invalid;
+    for (index_t k = rows.zero; k < first_cone; k++)
+      if (absent[k])
+        for (index_t j = 0; j < n; j++) A[k * n + j] = 0;
+    return has_P ? symmetrise(p.dtype) : Gathered::good;
+  }
+
+  // Rounding may differ between the triangles; more than that is a mistake of the caller's.
+  Gathered symmetrise_with(double tolerance, index_t n) {
+    double largest = 0, difference = 0;
+    for (index_t i = 0; i < n; i++) {
+      for (index_t j = 0; j < i; j++) {
+        const double upper = P[j * n + i], lower = P[i * n + j];
+        difference = maximum(absolute(upper - lower), difference);
+        largest = maximum(absolute(lower), largest);
+        if (upper != lower) P[j * n + i] = P[i * n + j] = 0.5 * upper + 0.5 * lower;
+      }
+      largest = maximum(absolute(P[i * n + i]), largest);
+    }
+    return difference > tolerance * largest ? Gathered::asymmetric : Gathered::good;
+  }
+  Gathered symmetrise(int dtype) { return symmetrise_with(dtype == GD_FLOAT64 ? 1e-10 : 1e-5, order); }
+  index_t order = 0;  // n, set by the owner
+
+  // Cholesky with a relative tolerance: false if P has a clearly negative direction.
+  bool convex(double* work) const {
+    const index_t n = order;
+    double largest = 0;
+    for (index_t i = 0; i < n; i++) largest = maximum(absolute(P[i * n + i]), largest);
+    const double tolerance = 1e-9 * (largest > 0 ? largest : 1);
+    for (index_t i = 0; i < n; i++) {
+      for (index_t j = 0; j <= i; j++) {
+        double t = P[i * n + j] + (i == j ? tolerance : 0);
+        for (index_t k = 0; k < j; k++) t -= work[i * n + k] * work[j * n + k];
+        if (i == j) {
+          if (!(t > 0)) return false;
+          work[i * n + i] = square_root(t);
+        } else {
+          work[i * n + j] = t / work[j * n + j];
+        }
+      }
+    }
+    return true;
+  }
+
+  void scale(const ConeRows& rows) {
+    c = equilibrate(Alone{}, order, rows, has_P ? P : nullptr, q, A, D, E, column, row);
+  }
+
+  // Writes the equilibrated problem into lane `lane` of a system and the way back to its own units.
+  template <class T>
+  void scatter(System<T>& w, T* unit_x, T* unit_z, T& cost_scale, int lane) const {
+    constexpr index_t W = Scalar<T>::lanes;
+    using R = Real<T>;
+    const index_t n = order, m = w.shape.m();
+    R* a = reinterpret_cast<R*>(w.A.data) + lane;
+    for (index_t k = 0; k < m; k++) {
+      const double* source = A + k * n;
+      const double e = E[k];
+      R* out = a + k * kTile * W;
+      for (index_t j0 = 0; j0 < n; j0 += kTile, out += w.A.rows * kTile * W) {
+        const index_t width = n - j0 < kTile ? n - j0 : kTile;
+        for (index_t j = 0; j < width; j++) out[j * W] = R(source[j0 + j] * D[j0 + j] * e);
+      }
+    }
+    if (has_P) {
+      for (index_t i = 0; i < n; i++) {
+        const double d = D[i] * c;
+        R* out = reinterpret_cast<R*>(w.k.P.tile(i / kTile, 0)) + (i % kTile) * W + lane;
+        const index_t end = (i / kTile + 1) * kTile < n ? (i / kTile + 1) * kTile : n;  // diagonal tiles are stored whole
+        for (index_t j = 0; j < end; j++) out[j * kTile * W] = R(P[i * n + j] * D[j] * d);
+      }
+    }
+    for (index_t j = 0; j < n; j++) {
+      set_lane(w.q[j], lane, R(q[j] * D[j] * c));
+      set_lane(unit_x[j], lane, R(1 / (D[j] * c)));
+    }
+    for (index_t k = 0; k < m; k++) {
+      set_lane(w.b[k], lane, R(b[k] * E[k]));
+      set_lane(unit_z[k], lane, R(1 / E[k]));
+    }
+    set_lane(cost_scale, lane, R(c));
+  }
+};
+
+// What no lane ever writes: ones on the padded diagonal of P, zeros everywhere else.
+template <class T>
+void prepare_padding(System<T>& w) {
+  for (index_t i = 0; i < SymmetricTiles<T>::words(tiles(w.shape.n)); i++) w.k.P.data[i] = T{};
+  for (index_t i = w.shape.n; i < w.shape.columns(); i++) w.k.P.at(i, i) = broadcast<T>(1);
+}
+
+}  // namespace GD_NAMESPACE

@@ -1,0 +1,49 @@
+/* A batch call as the instruction-set variants see it: plain data, shared by cpu_library.cpp (threads, dispatch) and
+ * cpu_variant.cpp (compiled once per instruction set). */
+#pragma once
+#include "gpudiff.h"
+
+namespace gpudiff_entry {
+
+/* Kernel row k is the caller's row row_of[k]: zero rows first, then nonnegative, then second-order cones. */
+struct Rows {
+  long zero, nonnegative, second_order_count, total;
+  const long* second_order_start;
+  const long* second_order_dimension;
+  const long* row_of;
+};
+
+struct Counters {
+  long interior, newton, resumed;
+  double flops;
+  long asymmetric; /* index of the first problem found with an asymmetric P, or −1 */
+};
+
+struct Solve {
+  const gd_problem* problem;
+  const gd_settings* settings;
+  Rows rows;
+  const gd_tensor *warm_x, *warm_y, *warm_s; /* absent: NULL */
+  gd_solution* out;
+};
+
+struct Sensitivity {
+  const gd_problem* problem;
+  Rows rows;
+  const gd_point* point;
+  const gd_tensor *P, *q, *A, *b, *x, *y, *s, *obj; /* tangents or cotangents; which are inputs depends on the direction */
+  double *P_sum, *q_sum, *A_sum, *b_sum;            /* vjp: this chunk's sums for shared arguments, or NULL */
+};
+
+/* One instruction set's functions. `bytes` of `memory` (64-byte aligned, zeroed once) serve one thread. */
+struct Variant {
+  const char* name;
+  long (*chunk)(const gd_problem*, const Rows&);
+  long (*bytes)(const gd_problem*, const Rows&);
+  void (*solve)(const Solve&, char* memory, long begin, long end, Counters&);
+  void (*jvp)(const Sensitivity&, char* memory, long begin, long end, Counters&);
+  void (*vjp)(const Sensitivity&, char* memory, long begin, long end, Counters&);
+  double (*fma_peak)(int dtype, double (*now)());  /* GFLOP/s, by a clock in seconds */
+};
+
+}  // namespace gpudiff_entry

@@ -1,0 +1,294 @@
+// jvp and vjp of a run of problems on one thread, W at a time (derivative/sensitivity.cuh).
+#pragma once
+#include "../derivative/sensitivity.cuh"
+#include "solve_chunk.hpp"
+
+namespace GD_NAMESPACE {
+
+using gpudiff_entry::Sensitivity;
+
+template <class T>
+struct ChunkSensitivity {
+  static constexpr int W = Scalar<T>::lanes;
+  using R = Real<T>;
+  const Sensitivity& job;
+  const gd_problem& problem;
+  const gd_point& point;
+  Counters& counters;
+  Shape shape;
+  index_t n, m;
+  int type;
+  MapState<T> map;
+  Instance instance;
+  double *x, *y, *tangent_x, *tangent_y;  // of one problem, its own units, kernel row order
+  unsigned char* absent;                  // [W, m]
+
+  static index_t carve_packs(const Shape& s, ChunkSensitivity* self, T* base) {
+    Carver<T> memory{base, 0};
+    MapState<T> m;
+    m.carve(s, memory);
+    if (self) self->map = m;
+    return memory.used;
+  }
+  static index_t carve_doubles(const Shape& s, ChunkSensitivity* self, double* base) {
+    Carver<double> memory{base, 0};
+    Instance instance{};
+    instance.carve(s.n, s.m(), memory);
+    instance.order = s.n;
+    double* v[4];
+    for (int i = 0; i < 4; i++) v[i] = memory.take(i % 2 ? s.m() : s.n);
+    unsigned char* absent = reinterpret_cast<unsigned char*>(memory.take(W * s.m() / 8 + 1));
+    if (self) {
+      self->instance = instance;
+      self->x = v[0];
+      self->y = v[1];
+      self->tangent_x = v[2];
+      self->tangent_y = v[3];
+      self->absent = absent;
+    }
+    return memory.used;
+  }
+  static index_t pack_bytes(const Shape& s) { return (carve_packs(s, nullptr, nullptr) * index_t(sizeof(T)) + 63) / 64 * 64; }
+  static index_t bytes(const Shape& s) { return pack_bytes(s) + 8 * carve_doubles(s, nullptr, nullptr) + 64; }
+
+  ChunkSensitivity(const Sensitivity& job_, char* memory, Counters& counters_)
+      : job(job_), problem(*job_.problem), point(*job_.point), counters(counters_),
+        shape(shape_of(*job_.problem, job_.rows)), n(shape.n), m(shape.m()), type(job_.problem->dtype) {
+    carve_packs(shape, this, reinterpret_cast<T*>(memory));
+    carve_doubles(shape, this, reinterpret_cast<double*>(memory + pack_bytes(shape)));
+    prepare_padding(map.w);
+  }
+
+  double vector(const gd_tensor& t, index_t i, index_t k) const { return read(t, type, i * t.batch + k * t.row); }
+  index_t row(index_t k) const { return job.rows.row_of[k]; }
+  bool solved(index_t i) const { return point.status[i] == GD_SOLVED || point.status[i] == GD_ALMOST_SOLVED; }
+
+  // Problem i into `lane`: its data and its solution, equilibrated.
+  bool load(index_t i, int lane) {
+    if (!solved(i) || instance.gather(problem, job.rows, i) != Gathered::good) return false;
+    instance.scale(shape.rows);
+    instance.scatter(map.w, map.unit_x, map.unit_z, map.cost_scale, lane);
+    for (index_t j = 0; j < n; j++) {
+      x[j] = vector(point.x, i, j);
+      set_lane(map.x[j], lane, R(x[j] / instance.D[j]));
+    }
+    for (index_t k = 0; k < m; k++) {
+      absent[lane * m + k] = instance.absent[k];
+      y[k] = instance.absent[k] ? 0.0 : vector(point.y, i, row(k));
+      const double s = instance.absent[k] ? 1 : k < job.rows.zero ? 0.0 : vector(point.s, i, row(k)) * instance.E[k];
+      set_lane(map.v[k], lane, R(y[k] * instance.c / instance.E[k] - s));
+    }
+    return true;
+  }
+
+  // What the lane's scaling does: D, E and c are exact powers of two, so these inverses are exact.
+  double cD(int lane, index_t j) const { return 1 / double(get_lane(map.unit_x[j], lane)); }
+  double E(int lane, index_t k) const { return 1 / double(get_lane(map.unit_z[k], lane)); }
+  double c(int lane) const { return double(get_lane(map.cost_scale, lane)); }
+
+  template <class Load, class Unload, class Skip>
+  void run(index_t begin, index_t end, Load load_right, Unload unload, Skip skip) {
+    index_t of[W];
+    const double flops = factor_flops(shape) + 3 * (solve_flops(shape) + product_flops(shape));
+    for (index_t next = begin; next < end;) {
+      T flags{};
+      int used = 0;
+      const index_t first = next;
+      for (; used < W && next < end; next++) {
+        if (!load(next, used)) continue;
+        load_right(next, used);
+        set_lane(flags, used, R(1));
+        of[used++] = next;
+      }
+      if (used) solve_sensitivity(Alone{}, map, flags != T{});
+      counters.newton += used;
+      counters.flops += used * flops;
+      int lane = 0;  // in the problems' order, so that sums over a shared argument are deterministic
+      for (index_t i = first; i < next; i++) {
+        if (lane < used && of[lane] == i)
+          unload(i, lane++);
+        else
+          skip(i);
+      }
+    }
+  }
+
+  // ------------------------------------------------------------------------------------------ forward
+
+  void jvp(index_t begin, index_t end) {
+    run(
+        begin, end, [&](index_t i, int lane) { load_tangent(i, lane); }, [&](index_t i, int lane) { write_tangent(i, lane); },
+        [&](index_t i) {
+          for (index_t j = 0; job.x && j < n; j++) write(*job.x, type, i * job.x->batch + j * job.x->row, 0);
+          for (index_t k = 0; k < m; k++) {
+            if (job.y) write(*job.y, type, i * job.y->batch + k * job.y->row, 0);
+            if (job.s) write(*job.s, type, i * job.s->batch + k * job.s->row, 0);
+          }
+          if (job.obj) write(*job.obj, type, i * job.obj->batch, 0);
+        });
+  }
+
+  void load_tangent(index_t i, int lane) {
+    // r₁ = −(dP x + dq + dAᵀy), r₂ = −(dA x − db); the objective's tangent by the envelope theorem on the way.
+    double objective = 0;
+    double *r1 = tangent_x, *r2 = tangent_y, *buffer = instance.column;
+    for (index_t j = 0; j < n; j++) r1[j] = 0;
+    if (job.P) {
+      for (index_t a = 0; a < n; a++) {  // the symmetric part, as P is symmetric
+        copy_row(*job.P, type, i * job.P->batch + a * job.P->row, job.P->col, n, buffer);
+        double sum = 0;
+        for (index_t j = 0; j < n; j++) {
+          sum += buffer[j] * x[j];
+          r1[j] -= 0.5 * buffer[j] * x[a];
+        }
+        r1[a] -= 0.5 * sum;
+        objective += 0.5 * sum * x[a];
+      }
+    }
+    if (job.q) {
+      for (index_t j = 0; j < n; j++) {
+        const double dq = vector(*job.q, i, j);
+        r1[j] -= dq;
+        objective += dq * x[j];
+      }
+    }
+    for (index_t k = 0; k < m; k++) {
+      double r = 0;
+      if (!instance.absent[k]) {
+        if (job.b) r += vector(*job.b, i, row(k));
+        if (job.A) {
+          copy_row(*job.A, type, i * job.A->batch + row(k) * job.A->row, job.A->col, n, buffer);
+          for (index_t j = 0; j < n; j++) {
+            r -= buffer[j] * x[j];
+            r1[j] -= buffer[j] * y[k];
+          }
+        }
+      }
+      r2[k] = r;
+      objective -= y[k] * r;
+    }
+    for (index_t j = 0; j < n; j++) set_lane(map.e1[j], lane, R(r1[j] * instance.D[j] * instance.c));
+    for (index_t k = 0; k < m; k++) {
+      set_lane(map.e2[k], lane, R(r2[k] * instance.E[k]));
+      set_lane(map.s[k], lane, R(r2[k] * instance.E[k]));  // e2 is overwritten; ds needs it
+    }
+    if (job.obj) write(*job.obj, type, i * job.obj->batch, objective);
+    product_pending = true;
+  }
+  bool product_pending = false;
+
+  void write_tangent(index_t i, int lane) {
+    if (product_pending) {
+      multiply<1>(Alone{}, map.w.A, m, n, map.u, 0, map.Ax, 0);
+      product_pending = false;
+    }
+    for (index_t j = 0; job.x && j < n; j++)
+      write(*job.x, type, i * job.x->batch + j * job.x->row, double(get_lane(map.u[j], lane)) * cD(lane, j) / c(lane));
+    for (index_t k = 0; k < m; k++) {
+      const bool gone = absent[lane * m + k];
+      const double scale = E(lane, k);
+      if (job.y)
+        write(*job.y, type, i * job.y->batch + row(k) * job.y->row,
+              gone ? 0.0 : double(get_lane(map.t[k], lane)) * scale / c(lane));
+      if (job.s)
+        write(*job.s, type, i * job.s->batch + row(k) * job.s->row,
+              gone || k < job.rows.zero ? 0.0 : double(get_lane(map.s[k], lane) - get_lane(map.Ax[k], lane)) / scale);
+    }
+  }
+
+  // ------------------------------------------------------------------------------------------ reverse
+
+  void vjp(index_t begin, index_t end) {
+    run(
+        begin, end, [&](index_t i, int lane) { load_cotangent(i, lane); },
+        [&](index_t i, int lane) { write_cotangent(i, lane); }, [&](index_t i) { write_zeros(i); });
+  }
+
+  void load_cotangent(index_t i, int lane) {
+    // e₁ = x̄ − Aᵀs̄, e₂ = ȳ
+    double* e1 = tangent_x;
+    for (index_t j = 0; j < n; j++) e1[j] = job.x ? vector(*job.x, i, j) : 0.0;
+    for (index_t k = 0; k < m; k++) {
+      const bool gone = instance.absent[k];
+      const double s_bar = job.s && !gone && k >= job.rows.zero ? vector(*job.s, i, row(k)) : 0.0;
+      const double y_bar = job.y && !gone ? vector(*job.y, i, row(k)) : 0.0;
+      if (s_bar != 0)
+        for (index_t j = 0; j < n; j++) e1[j] -= instance.A[k * n + j] * s_bar;
+      set_lane(map.e2[k], lane, R(y_bar * instance.E[k] / instance.c));
+      set_lane(map.s[k], lane, R(s_bar / instance.E[k]));
+    }
+    for (index_t j = 0; j < n; j++) set_lane(map.e1[j], lane, R(e1[j] * instance.D[j]));
+  }
+
+  void write_cotangent(index_t i, int lane) {
+    double *a = tangent_x, *cv = tangent_y;
+    const double objective = job.obj ? vector(*job.obj, i, 0) : 0.0;
+    for (index_t j = 0; j < n; j++) {
+      a[j] = double(get_lane(map.u[j], lane)) * cD(lane, j);
+      x[j] = vector(point.x, i, j);
+    }
+    for (index_t k = 0; k < m; k++) {
+      const bool gone = absent[lane * m + k];
+      cv[k] = gone ? 0.0 : double(get_lane(map.t[k], lane) + get_lane(map.s[k], lane)) * E(lane, k);
+      y[k] = gone ? 0.0 : vector(point.y, i, row(k));
+    }
+    // Envelope: obj adds ½xxᵀ, x, yxᵀ and −y.
+    if (job.P) {
+      double* out = instance.P;  // one triangle, mirrored: rounding must not make it asymmetric
+      for (index_t r = 0; r < n; r++) {
+        const double xr = x[r], ar = a[r], half = 0.5 * objective * xr;
+        for (index_t j = 0; j <= r; j++) out[r * n + j] = half * x[j] - 0.5 * (ar * x[j] + xr * a[j]);
+      }
+      for (index_t r = 0; r < n; r++)
+        for (index_t j = r + 1; j < n; j++) out[r * n + j] = out[j * n + r];
+      for (index_t r = 0; r < n; r++) emit(*job.P, job.P_sum, i, r, n, out + r * n);
+    }
+    if (job.q) {
+      for (index_t j = 0; j < n; j++) instance.column[j] = objective * x[j] - a[j];
+      emit_vector(*job.q, job.q_sum, i, n, instance.column);
+    }
+    if (job.A) {
+      for (index_t k = 0; k < m; k++) {
+        const double yk = y[k], ck = objective * yk - cv[k];
+        const bool gone = absent[lane * m + k];
+        double* out = instance.column;
+        for (index_t j = 0; j < n; j++) out[j] = gone ? 0.0 : ck * x[j] - yk * a[j];
+        emit(*job.A, job.A_sum, i, row(k), n, out);
+      }
+    }
+    if (job.b) {
+      for (index_t k = 0; k < m; k++) instance.row[row(k)] = cv[k] - objective * y[k];
+      emit_vector(*job.b, job.b_sum, i, m, instance.row);
+    }
+  }
+
+  void emit(const gd_tensor& t, double* sum, index_t i, index_t r, index_t count, const double* values) {
+    if (sum) {
+      for (index_t j = 0; j < count; j++) sum[r * count + j] += values[j];
+    } else if (type == GD_FLOAT64 && t.col == 1) {
+      double* out = static_cast<double*>(t.data) + i * t.batch + r * t.row;
+      for (index_t j = 0; j < count; j++) out[j] = values[j];
+    } else {
+      for (index_t j = 0; j < count; j++) write(t, type, i * t.batch + r * t.row + j * t.col, values[j]);
+    }
+  }
+  void emit_vector(const gd_tensor& t, double* sum, index_t i, index_t count, const double* values) {
+    for (index_t j = 0; j < count; j++) {
+      if (sum)
+        sum[j] += values[j];
+      else
+        write(t, type, i * t.batch + j * t.row, values[j]);
+    }
+  }
+
+  void write_zeros(index_t i) {
+    for (index_t j = 0; j < n; j++) instance.column[j] = 0;
+    for (index_t k = 0; k < m; k++) instance.row[k] = 0;
+    for (index_t r = 0; job.P && r < n; r++) emit(*job.P, job.P_sum, i, r, n, instance.column);
+    for (index_t k = 0; job.A && k < m; k++) emit(*job.A, job.A_sum, i, k, n, instance.column);
+    if (job.q) emit_vector(*job.q, job.q_sum, i, n, instance.column);
+    if (job.b) emit_vector(*job.b, job.b_sum, i, m, instance.row);
+  }
+};
+
+}  // namespace GD_NAMESPACE

@@ -1,0 +1,518 @@
+// Solves a run of problems of one batch on one thread, W at a time.
+//
+//   1. fast interior point, to the point where Newton's method takes over (ipm/solve.cuh)
+//   2. Newton polish to rounding error (derivative/newton.cuh)
+//   3. what failed either: a careful interior point to full accuracy, then polish again, and an honest status
+//
+// Between the stages a problem is its equilibrated iterate and its scaling, kept for the chunk. Every lane computes what
+// it would compute alone: results do not depend on the batch, the chunk, the position or the number of threads.
+#pragma once
+#include "../derivative/assess.cuh"
+#include "../derivative/newton.cuh"
+#include "../ipm/solve.cuh"
+#include "instance.hpp"
+
+namespace GD_NAMESPACE {
+
+using gpudiff_entry::Counters;
+using gpudiff_entry::Solve;
+
+inline ConeRows cone_rows(const Rows& r) {
+  return {r.zero, r.nonnegative, r.second_order_count, r.second_order_start, r.second_order_dimension, r.total};
+}
+inline Shape shape_of(const gd_problem& p, const Rows& r) { return {p.n, cone_rows(r)}; }
+
+// Multiply–add pairs counted as two operations: one factorisation with its solves, and one Newton step.
+inline double factor_flops(const Shape& s) {
+  const double n = double(s.n), c = double(s.rows.conic()), N = n + double(s.rows.zero);
+  return c * n + c * n * (n + 1) + N * N * N / 3;
+}
+inline double solve_flops(const Shape& s) {
+  const double n = double(s.n), c = double(s.rows.conic()), N = n + double(s.rows.zero);
+  return 2 * N * N + 4 * c * n;
+}
+inline double product_flops(const Shape& s) { return 2 * double(s.n) * double(s.n) + 4 * double(s.m()) * double(s.n); }
+
+constexpr int kFastIterations = 25;
+constexpr double kCrossover = 1e-4;  // relative optimality at which Newton's method takes over
+constexpr double kAccept = 1e-9;
+
+struct Saved {  // of one problem, equilibrated; index: position in the chunk
+  double *x, *z, *s, *D, *E;
+  double *c, *kappa, *iterations, *newton;
+  int *state, *result;
+  static index_t words(index_t n, index_t m) { return 2 * n + 3 * m + 5; }
+};
+
+template <class T>
+struct ChunkSolver {
+  static constexpr int W = Scalar<T>::lanes;
+  const Solve& job;
+  const gd_problem& problem;
+  Counters& counters;
+  Shape shape;
+  InteriorState<T> interior;
+  MapState<T> map;
+  Instance instance;
+  Saved saved;
+  index_t capacity, begin, count;
+  int *list, *failed;
+  InteriorSettings strict, almost, fast;
+
+  // How many problems a chunk holds, given its share of memory: bounded, and a multiple of the lanes.
+  static index_t chunk(const Shape& s) {
+    const index_t fit = (index_t(4) << 20) / (8 * Saved::words(s.n, s.m()));
+    const index_t many = fit < 32 * W ? fit : 32 * W;
+    return many < W ? W : many / W * W;
+  }
+
+  static index_t carve_packs(const Shape& s, ChunkSolver* self, T* base) {
+    Carver<T> memory{base, 0};
+    InteriorState<T> i;
+    MapState<T> m;
+    i.carve(s, memory, true);
+    m.carve(s, memory);
+    m.w = i.w;  // never used at the same time: one system serves both
+    if (self) {
+      self->interior = i;
+      self->map = m;
+    }
+    return memory.used;
+  }
+  static index_t carve_doubles(const Shape& s, index_t capacity, ChunkSolver* self, double* base) {
+    Carver<double> memory{base, 0};
+    const index_t n = s.n, m = s.m();
+    Instance instance{};
+    instance.carve(n, m, memory);
+    instance.order = n;
+    Saved v;
+    v.x = memory.take(capacity * n);
+    v.D = memory.take(capacity * n);
+    v.z = memory.take(capacity * m);
+    v.s = memory.take(capacity * m);
+    v.E = memory.take(capacity * m);
+    v.c = memory.take(capacity);
+    v.kappa = memory.take(capacity);
+    v.iterations = memory.take(capacity);
+    v.newton = memory.take(capacity);
+    v.state = reinterpret_cast<int*>(memory.take(capacity));
+    v.result = reinterpret_cast<int*>(memory.take(capacity));
+    int* list = reinterpret_cast<int*>(memory.take(capacity));
+    int* failed = reinterpret_cast<int*>(memory.take(capacity));
+    if (self) {
+      self->instance = instance;
+      self->saved = v;
+      self->list = list;
+      self->failed = failed;
+    }
+    return memory.used;
+  }
+  static index_t pack_bytes(const Shape& s) { return (carve_packs(s, nullptr, nullptr) * index_t(sizeof(T)) + 63) / 64 * 64; }
+  static index_t bytes(const Shape& s) { return pack_bytes(s) + 8 * carve_doubles(s, chunk(s), nullptr, nullptr) + 64; }
+
+  ChunkSolver(const Solve& job_, char* memory, index_t begin_, index_t end, Counters& counters_)
+      : job(job_), problem(*job_.problem), counters(counters_), shape(shape_of(*job_.problem, job_.rows)),
+        capacity(chunk(shape)), begin(begin_), count(end - begin_) {
+    carve_packs(shape, this, reinterpret_cast<T*>(memory));
+    carve_doubles(shape, capacity, this, reinterpret_cast<double*>(memory + pack_bytes(shape)));
+    prepare_padding(interior.w);
+    const gd_settings& o = *job.settings;
+    strict = {o.tol_gap_abs, o.tol_gap_rel, o.tol_feas, o.tol_infeas_abs, o.tol_infeas_rel, o.max_iter, 1, true};
+    almost = strict;
+    almost.tol_gap_abs = almost.tol_gap_rel = maximum(5e-5, o.tol_gap_rel);
+    almost.tol_feas = maximum(1e-4, o.tol_feas);
+    fast = strict;
+    fast.tol_gap_abs = fast.tol_gap_rel = fast.tol_feas = kCrossover;
+    fast.max_iter = o.max_iter < kFastIterations ? o.max_iter : kFastIterations;
+    fast.refinements = 0;
+    fast.keep_best = false;
+  }
+
+  void run() {
+    index_t n_list = 0, n_failed = 0;
+    for (index_t i = 0; i < count; i++) {
+      saved.iterations[i] = saved.newton[i] = 0;
+      saved.state[i] = -1;
+      list[n_list++] = int(i);
+    }
+    if (job.warm_x && job.settings->polish) {
+      n_failed = polish(list, n_list, false, true);
+      swap_lists(n_list, n_failed);
+    }
+    if (job.settings->polish) {
+      n_list = interior_stage(list, n_list, fast, false);  // keeps in `list` what reached the crossover
+      n_failed = polish(list, n_list, false, false);
+      for (index_t i = 0; i < count; i++)
+        if (saved.state[i] == outcome::stalled || saved.state[i] == outcome::iteration_limit) failed[n_failed++] = int(i);
+      sort(failed, n_failed);
+      counters.resumed += n_failed;
+      swap_lists(n_list, n_failed);
+    }
+    n_list = interior_stage(list, n_list, strict, true);
+    polish(list, n_list, true, false);
+    for (index_t i = 0; i < count; i++) {
+      counters.interior += long(saved.iterations[i]);
+      counters.newton += long(saved.newton[i]);
+      counters.flops += saved.iterations[i] * (factor_flops(shape) + 3 * solve_flops(shape) + product_flops(shape)) +
+                        saved.newton[i] * (factor_flops(shape) + 2 * (solve_flops(shape) + product_flops(shape)));
+    }
+  }
+
+  void swap_lists(index_t& n_list, index_t n_failed) {
+    int* t = list;
+    list = failed;
+    failed = t;
+    n_list = n_failed;
+  }
+  static void sort(int* a, index_t n) {  // insertion sort: short and nearly sorted
+    for (index_t i = 1; i < n; i++) {
+      const int v = a[i];
+      index_t j = i;
+      for (; j > 0 && a[j - 1] > v; j--) a[j] = a[j - 1];
+      a[j] = v;
+    }
+  }
+
+  // Gathers problem i of the chunk and its scaling; false if its data are bad (then it is finished).
+  bool load_instance(index_t i) {
+    const Gathered g = instance.gather(problem, job.rows, begin + i);
+    const bool first = saved.state[i] < 0;
+    if (g == Gathered::asymmetric && (counters.asymmetric < 0 || counters.asymmetric > begin + i))
+      counters.asymmetric = begin + i;
+    if (g != Gathered::good ||
+        (first && job.settings->check_convex && instance.has_P && !instance.convex(reinterpret_cast<double*>(interior.w.k.L.data)))) {
+      saved.state[i] = GD_INVALID_DATA;
+      write_failure(i, GD_INVALID_DATA);
+      return false;
+    }
+    const index_t n = shape.n, m = shape.m();
+    if (first) {
+      instance.scale(shape.rows);
+      for (index_t j = 0; j < n; j++) saved.D[i * n + j] = instance.D[j];
+      for (index_t k = 0; k < m; k++) saved.E[i * m + k] = instance.E[k];
+      saved.c[i] = instance.c;
+      saved.state[i] = 0;
+    } else {
+      for (index_t j = 0; j < n; j++) instance.D[j] = saved.D[i * n + j];
+      for (index_t k = 0; k < m; k++) instance.E[k] = saved.E[i * m + k];
+      instance.c = saved.c[i];
+    }
+    return true;
+  }
+
+  // ------------------------------------------------------------------------------------------ interior point
+
+  // Feeds the interior point with the problems of a list and takes their iterates back.
+  struct Feeder {
+    ChunkSolver& c;
+    const int* todo;
+    index_t n_todo, next;
+    bool resume;
+    int* reached;
+    index_t n_reached;
+    int problem_of[W];
+
+    Mask<T> exchange(InteriorState<T>& s, Mask<T> finished, T out) {
+      T done{}, live{};
+      done = select(finished, broadcast<T>(1), done);
+      for (int lane = 0; lane < W; lane++) {
+        if (get_lane(done, lane) != 0) {
+          if (problem_of[lane] >= 0) store(s, lane, int(get_lane(out, lane)));
+          problem_of[lane] = -1;
+          while (next < n_todo && problem_of[lane] < 0) {
+            const int i = todo[next++];
+            if (c.load_instance(i)) {
+              c.load_interior(i, lane, resume);
+              problem_of[lane] = i;
+            }
+          }
+        }
+        set_lane(live, lane, Real<T>(problem_of[lane] >= 0 ? 1 : 0));
+      }
+      return live != T{};
+    }
+    void store(InteriorState<T>& s, int lane, int out) {
+      const int i = problem_of[lane];
+      c.saved.iterations[i] += double(get_lane(s.iterations, lane));
+      c.saved.state[i] = out;
+      if (out == outcome::primal_infeasible || out == outcome::dual_infeasible) {
+        c.write_certificate(i, lane, out);
+        return;
+      }
+      if (c.save_interior(i, lane, s.x, s.z, s.s, s.tau, s.kappa) && out == outcome::reached) {
+        reached[n_reached++] = i;
+        return;
+      }
+      if (resume) {
+        if (get_lane(s.best_merit, lane) < Real<T>(1e29)) c.save_interior(i, lane, s.best_x, s.best_z, s.best_s, s.best_tau, s.best_kappa);
+        reached[n_reached++] = i;
+      } else {
+        c.saved.state[i] = out == outcome::reached ? outcome::stalled : out;
+      }
+    }
+  };
+
+  // Runs a list through the interior point. Returns how many of it are to be polished, in order, in `list`.
+  index_t interior_stage(const int* todo, index_t n_todo, const InteriorSettings& o, bool resume) {
+    if (n_todo == 0) return 0;
+    Feeder feeder{*this, todo, n_todo, 0, resume, list, 0, {}};
+    for (int lane = 0; lane < W; lane++) feeder.problem_of[lane] = -1;
+    interior.since_best = interior.best_merit = T{};
+    interior_point(Alone{}, interior, o, feeder);
+    sort(list, feeder.n_reached);
+    return feeder.n_reached;
+  }
+
+  void load_interior(index_t i, int lane, bool resume) {
+    using R = Real<T>;
+    InteriorState<T>& s = interior;
+    const index_t n = shape.n, m = shape.m();
+    instance.scatter(s.w, s.unit_x, s.unit_z, s.cost_scale, lane);
+    // The careful run starts afresh: an iterate that led nowhere is a poor guide.
+    const ConeRows& rows = shape.rows;
+    for (index_t j = 0; j < n; j++) {
+      set_lane(s.x[j], lane, R(0));
+      set_lane(s.Px[j], lane, R(0));
+    }
+    for (index_t k = 0; k < m; k++) {
+      set_lane(s.z[k], lane, R(0));
+      set_lane(s.s[k], lane, R(0));
+      set_lane(s.Ax[k], lane, R(0));
+    }
+    double* sums = instance.column;
+    for (index_t j = 0; j < n; j++) sums[j] = 0;
+    auto unit = [&](index_t k) {
+      set_lane(s.z[k], lane, R(1));
+      set_lane(s.s[k], lane, R(1));
+      const double* a = instance.A + k * n;
+      for (index_t j = 0; j < n; j++) sums[j] += a[j] * instance.E[k];
+    };
+    for (index_t k = rows.zero; k < rows.zero + rows.nonnegative; k++) unit(k);
+    for (index_t cone = 0; cone < rows.second_order_count; cone++) unit(rows.second_order_start[cone]);
+    for (index_t j = 0; j < n; j++) set_lane(s.Az[j], lane, R(sums[j] * instance.D[j]));
+    set_lane(s.tau, lane, R(1));
+    set_lane(s.kappa, lane, R(1));
+    set_lane(s.iterations, lane, R(0));
+    set_lane(s.regularisation, lane, R(resume ? 1e-10 : 1e-9));
+    set_lane(s.best_merit, lane, R(1e30));
+    set_lane(s.since_best, lane, R(0));
+  }
+
+  bool save_interior(index_t i, int lane, const T* x, const T* z, const T* s, const T& tau, const T& kappa) {
+    const index_t n = shape.n, m = shape.m();
+    const double inverse = 1 / double(get_lane(tau, lane));
+    double sum = 0;
+    for (index_t j = 0; j < n; j++) sum += absolute(saved.x[i * n + j] = double(get_lane(x[j], lane)) * inverse);
+    for (index_t k = 0; k < m; k++) {
+      sum += absolute(saved.z[i * m + k] = double(get_lane(z[k], lane)) * inverse);
+      sum += absolute(saved.s[i * m + k] = double(get_lane(s[k], lane)) * inverse);
+    }
+    saved.kappa[i] = double(get_lane(kappa, lane)) * inverse;
+    return sum < 1e100;
+  }
+
+  // ------------------------------------------------------------------------------------------ polish
+
+  // Newton from the saved iterates (or the warm start). Problems that converge are written out; the others are too if
+  // `last`, with the better of what Newton and the interior point found, else they go to `failed`. Returns their number.
+  index_t polish(const int* todo, index_t n_todo, bool last, bool warm) {
+    index_t n_failed = 0;
+    int lane_problem[W];
+    for (index_t first = 0; first < n_todo;) {
+      int used = 0;
+      for (; used < W && first < n_todo; first++) {
+        const int i = todo[first];
+        if (!load_instance(i)) continue;
+        if (!load_map(i, used, warm)) {
+          failed[n_failed++] = i;
+          continue;
+        }
+        lane_problem[used++] = i;
+      }
+      if (used) n_failed = polish_pack(lane_problem, used, last, warm, n_failed);
+    }
+    return n_failed;
+  }
+
+  bool load_map(index_t i, int lane, bool warm) {
+    using R = Real<T>;
+    const index_t n = shape.n, m = shape.m();
+    instance.scatter(map.w, map.unit_x, map.unit_z, map.cost_scale, lane);
+    if (warm) {
+      const gd_tensor &wx = *job.warm_x, &wy = *job.warm_y, &ws = *job.warm_s;
+      double sum = 0;
+      for (index_t j = 0; j < n; j++)
+        sum += absolute(saved.x[i * n + j] = read(wx, problem.dtype, (begin + i) * wx.batch + j * wx.row) / instance.D[j]);
+      for (index_t k = 0; k < m; k++) {
+        const index_t r = job.rows.row_of[k];
+        const double y = read(wy, problem.dtype, (begin + i) * wy.batch + r * wy.row);
+        const double s = read(ws, problem.dtype, (begin + i) * ws.batch + r * ws.row);
+        saved.z[i * m + k] = instance.absent[k] ? 0 : y * instance.c / instance.E[k];
+        saved.s[i * m + k] = instance.absent[k] ? 1 : s * instance.E[k];
+        sum += absolute(saved.z[i * m + k]) + absolute(saved.s[i * m + k]);
+      }
+      if (!(sum < 1e100)) return false;
+    }
+    for (index_t j = 0; j < n; j++) set_lane(map.x[j], lane, R(saved.x[i * n + j]));
+    for (index_t k = 0; k < m; k++) set_lane(map.v[k], lane, R(saved.z[i * m + k] - saved.s[i * m + k]));
+    return true;
+  }
+
+  index_t polish_pack(const int* lane_problem, int used, bool last, bool warm, index_t n_failed) {
+    const Alone g{};
+    const T one = broadcast<T>(1);
+    T flags{};
+    for (int lane = 0; lane < used; lane++) set_lane(flags, lane, Real<T>(1));
+    const Mask<T> live = flags != T{};
+    const bool refine = job.settings->polish != 0;
+    NewtonResult<T> newton_result{no_lane<T>(), T{}, broadcast<T>(1e30)};
+    T merit = broadcast<T>(1e30), near = merit;
+    Residuals<T> r{};
+    if (refine) {
+      newton_result = newton(g, map, live, NewtonSettings{warm ? 4 : 8, 40, kAccept});
+      r = assess(g, map);
+      merit = optimality_merit(r, strict);
+      near = optimality_merit(r, almost);
+    }
+    T margin{}, size = broadcast<T>(1e-300);
+    for (index_t k = shape.rows.zero; k < shape.m(); k++) size = maximum(absolute(map.v[k]), size);
+    margin = cone_margin(g, shape.rows, map.v) / size;
+    const Mask<T> good = merit <= one;
+    if (last && !all(good | negate(live))) {
+      // The interior point's own point, where that is the better one.
+      T* kept_y = map.best_v;
+      for (index_t j = 0; j < shape.n; j++) map.best_x[j] = map.x[j];
+      for (index_t k = 0; k < shape.m(); k++) {
+        kept_y[k] = map.y[k];
+        map.e2[k] = map.s[k];
+      }
+      for (int lane = 0; lane < used; lane++) {
+        const index_t i = lane_problem[lane];
+        for (index_t j = 0; j < shape.n; j++) set_lane(map.x[j], lane, Real<T>(saved.x[i * shape.n + j]));
+        for (index_t k = 0; k < shape.m(); k++) {
+          set_lane(map.y[k], lane, Real<T>(saved.z[i * shape.m() + k]));
+          set_lane(map.s[k], lane, Real<T>(k < shape.rows.zero ? 0 : saved.s[i * shape.m() + k]));
+        }
+      }
+      products_of_point();
+      const Residuals<T> ri = assess(g, map);
+      const T merit_i = optimality_merit(ri, strict);
+      const Mask<T> keep_newton = good | (merit <= merit_i);
+      for (index_t j = 0; j < shape.n; j++) map.x[j] = select(keep_newton, map.best_x[j], map.x[j]);
+      for (index_t k = 0; k < shape.m(); k++) {
+        map.y[k] = select(keep_newton, kept_y[k], map.y[k]);
+        map.s[k] = select(keep_newton, map.e2[k], map.s[k]);
+      }
+      near = select(keep_newton, near, optimality_merit(ri, almost));
+      merit = select(keep_newton, merit, merit_i);
+      margin = select(keep_newton, margin, T{});
+      r.primal = select(keep_newton, r.primal, ri.primal);
+      r.dual = select(keep_newton, r.dual, ri.dual);
+      r.gap = select(keep_newton, r.gap, ri.gap);
+      r.objective = select(keep_newton, r.objective, ri.objective);
+    }
+    for (int lane = 0; lane < used; lane++) {
+      const int i = lane_problem[lane];
+      saved.newton[i] += double(get_lane(newton_result.factorisations, lane));
+      int status = GD_SOLVED;
+      if (!(get_lane(merit, lane) <= Real<T>(1))) {
+        if (!last) {
+          failed[n_failed++] = i;
+          continue;
+        }
+        if (get_lane(near, lane) <= Real<T>(1))
+          status = GD_ALMOST_SOLVED;
+        else
+          status = saved.state[i] == outcome::iteration_limit ? GD_MAX_ITERATIONS : GD_NUMERICAL_ERROR;
+      }
+      saved.state[i] = status;
+      if (status <= GD_ALMOST_SOLVED)
+        write_point(i, lane, status, r, margin);
+      else
+        write_failure(i, status);
+    }
+    return n_failed;
+  }
+
+  void products_of_point() {
+    const Alone g{};
+    multiply_symmetric(g, map.w.k.P, tiles(shape.n), map.x, map.Px);
+    multiply<1>(g, map.w.A, shape.m(), shape.n, map.x, 0, map.Ax, 0);
+    multiply_transposed<1>(g, map.w.A, 0, shape.m(), shape.n, map.y, 0, map.Ay, 0);
+  }
+
+  // ------------------------------------------------------------------------------------------ results
+
+  void write_scalars(index_t i, int status, double objective, double primal, double dual, double gap, double margin) {
+    const index_t at = begin + i;
+    gd_solution& o = *job.out;
+    const int type = problem.dtype;
+    write(o.obj, type, at, objective);
+    write(o.primal_residual, type, at, primal);
+    write(o.dual_residual, type, at, dual);
+    write(o.gap, type, at, gap);
+    write(o.margin, type, at, margin);
+    if (o.status) o.status[at] = int8_t(status);
+    if (o.iterations) o.iterations[at] = int32_t(saved.iterations[i] + saved.newton[i]);
+  }
+
+  void write_point(index_t i, int lane, int status, const Residuals<T>& r, const T& margin) {
+    const index_t n = shape.n, m = shape.m(), at = begin + i;
+    gd_solution& o = *job.out;
+    const int type = problem.dtype;
+    const double *D = saved.D + i * n, *E = saved.E + i * m, c = saved.c[i];
+    for (index_t j = 0; j < n; j++) write(o.x, type, at * n + j, double(get_lane(map.x[j], lane)) * D[j]);
+    for (index_t k = 0; k < m; k++) {
+      const index_t row = at * m + job.rows.row_of[k];
+      const bool absent = is_absent(i, k);
+      write(o.y, type, row, absent ? 0.0 : double(get_lane(map.y[k], lane)) * E[k] / c);
+      write(o.s, type, row, absent ? __builtin_inf() : double(get_lane(map.s[k], lane)) / E[k]);
+    }
+    write_scalars(i, status, double(get_lane(r.objective, lane)), double(get_lane(r.primal, lane)),
+                  double(get_lane(r.dual, lane)), double(get_lane(r.gap, lane)), double(get_lane(margin, lane)));
+  }
+  bool is_absent(index_t i, index_t k) const {
+    const Rows& rows = job.rows;
+    return k >= rows.zero && k < rows.zero + rows.nonnegative &&
+           read(problem.b, problem.dtype, (begin + i) * problem.b.batch + rows.row_of[k] * problem.b.row) == __builtin_inf();
+  }
+
+  // y with Aᵀy = 0, bᵀy = −1, or x with Px = 0, −Ax ∈ K, qᵀx = −1.
+  void write_certificate(index_t i, int lane, int out) {
+    const index_t n = shape.n, m = shape.m(), at = begin + i;
+    gd_solution& o = *job.out;
+    const int type = problem.dtype;
+    const double nan = __builtin_nan(""), inf = __builtin_inf();
+    const double *D = saved.D + i * n, *E = saved.E + i * m;
+    const InteriorState<T>& s = interior;
+    const bool primal = out == outcome::primal_infeasible;
+    double product = 0;
+    if (primal)
+      for (index_t k = 0; k < m; k++) product -= double(get_lane(s.z[k], lane)) * double(get_lane(s.w.b[k], lane));
+    else
+      for (index_t j = 0; j < n; j++) product -= double(get_lane(s.x[j], lane)) * double(get_lane(s.w.q[j], lane));
+    // Equilibrated: bᵀz is what it is outside (z·E against b/E, the cost factor cancels in the direction); qᵀx is c times it.
+    const double scale = 1 / product, c = saved.c[i];
+    for (index_t j = 0; j < n; j++) write(o.x, type, at * n + j, primal ? nan : double(get_lane(s.x[j], lane)) * D[j] * scale * c);
+    for (index_t k = 0; k < m; k++) {
+      const index_t row = at * m + job.rows.row_of[k];
+      write(o.y, type, row, !primal ? nan : is_absent(i, k) ? 0.0 : double(get_lane(s.z[k], lane)) * E[k] * scale);
+      write(o.s, type, row, primal ? nan : k < shape.rows.zero ? 0.0 : double(get_lane(s.s[k], lane)) / E[k] * scale * c);
+    }
+    write_scalars(i, out, primal ? inf : -inf, nan, nan, nan, nan);
+  }
+
+  void write_failure(index_t i, int status) {
+    const index_t n = shape.n, m = shape.m(), at = begin + i;
+    gd_solution& o = *job.out;
+    const double nan = __builtin_nan("");
+    for (index_t j = 0; j < n; j++) write(o.x, problem.dtype, at * n + j, nan);
+    for (index_t k = 0; k < m; k++) {
+      write(o.y, problem.dtype, at * m + k, nan);
+      write(o.s, problem.dtype, at * m + k, nan);
+    }
+    write_scalars(i, status, nan, nan, nan, nan, nan);
+  }
+};
+
+}  // namespace GD_NAMESPACE

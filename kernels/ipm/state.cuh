@@ -1,0 +1,61 @@
+// The interior point's variables, scratch space and settings.
+#pragma once
+#include "../system.cuh"
+
+namespace GD_NAMESPACE {
+
+// Why a problem left the loop. The numbers up to 10 are gd_status's (entry/gpudiff.h).
+namespace outcome {
+constexpr int going = 0, reached = 1, primal_infeasible = 3, dual_infeasible = 4, iteration_limit = 7, stalled = 9;
+}
+
+struct InteriorSettings {
+  double tol_gap_abs, tol_gap_rel, tol_feas, tol_infeas_abs, tol_infeas_rel;
+  int max_iter;
+  int refinements;  // per solve
+  bool keep_best;   // remember the best iterate, end early when nothing improves
+};
+
+template <class T>
+struct InteriorState {
+  System<T> w;
+  Refinement<T> refinement;
+  T *x, *z, *s;           // the embedding's iterate; the problem's is this divided by τ
+  T *Px, *Az, *Ax;        // P x, Aᵀz, A x
+  T *unit_x, *unit_z;     // factors that take r_x and r_z to the problem's own units: 1/(cD), 1/E
+  T *rx, *rz;             // residuals
+  T *e1, *e2, *u, *v;     // two right-hand sides and their solutions: constant (−q, b) and step
+  T *lambda, *Frz, *ds, *corrected;
+  T *best_x, *best_z, *best_s;
+  T tau, kappa, cost_scale, iterations, regularisation;
+  T best_merit, best_tau, best_kappa, since_best;
+
+  GD_HD void carve(const Shape& shape, Carver<T>& memory, bool keep_best) {
+    w.carve(shape, memory);
+    const index_t columns = shape.columns(), rows = shape.row_words();
+    refinement.carve(shape, memory);
+    x = memory.take(columns);
+    Px = memory.take(columns);
+    Az = memory.take(columns);
+    unit_x = memory.take(columns);
+    rx = memory.take(columns);
+    e1 = memory.take(2 * columns);
+    u = memory.take(2 * columns);
+    z = memory.take(rows);
+    s = memory.take(rows);
+    Ax = memory.take(rows);
+    unit_z = memory.take(rows);
+    rz = memory.take(rows);
+    e2 = memory.take(2 * rows);
+    v = memory.take(2 * rows);
+    lambda = memory.take(rows);
+    Frz = memory.take(rows);
+    ds = memory.take(rows);
+    corrected = memory.take(rows);
+    best_x = memory.take(keep_best ? columns : 0);
+    best_z = memory.take(keep_best ? rows : 0);
+    best_s = memory.take(keep_best ? rows : 0);
+  }
+};
+
+}  // namespace GD_NAMESPACE

@@ -1,0 +1,99 @@
+// When the interior point stops: residuals in the problem's own units, Clarabel's tests, certificates of infeasibility.
+#pragma once
+#include "state.cuh"
+
+namespace GD_NAMESPACE {
+
+// Scalars of one iterate, in the problem's own units and divided by τ, but for `mu`, `gap_residual` and `xPx_embedded`.
+template <class T>
+struct Residuals {
+  T primal, dual;              // ‖Ax + s − b‖∞, ‖Px + q + Aᵀz‖∞
+  T primal_size, dual_size;    // what they are compared with
+  T objective, dual_objective, gap;
+  T mu;                        // (sᵀz + τκ)/(ν + 1)
+  T gap_residual;              // r_τ = qᵀx + bᵀz + κ + xᵀPx/τ
+  T curvature;                 // ξᵀPξ with ξ = x/τ, equilibrated
+  T linear_cost, linear_dual;  // qᵀx, bᵀz of the embedding
+  T Px_norm, Az_norm, slack_norm;  // of the embedding
+};
+
+// Fills rx = Px + qτ + Aᵀz and rz = Ax + s − bτ from the products.
+template <class T, class G>
+GD_HD Residuals<T> compute_residuals(const G& g, const InteriorState<T>& i) {
+  const Shape& shape = i.w.shape;
+  const T tau = i.tau, inverse_tau = broadcast<T>(1) / tau;
+  T rx{}, Px{}, Az{}, q{}, xPx{}, qx{};
+  for (index_t j = g.rank(); j < shape.n; j += g.size()) {
+    const T qj = i.w.q[j], r = i.Px[j] + qj * tau + i.Az[j], unit = i.unit_x[j];
+    i.rx[j] = r;
+    rx = maximum(absolute(T(r * unit)), rx);
+    Px = maximum(absolute(T(i.Px[j] * unit)), Px);
+    Az = maximum(absolute(T(i.Az[j] * unit)), Az);
+    q = maximum(absolute(T(qj * unit)), q);
+    xPx += i.x[j] * i.Px[j];
+    qx += qj * i.x[j];
+  }
+  T rz{}, b{}, Ax{}, s{}, slack{}, bz{}, sz{};
+  for (index_t k = g.rank(); k < shape.m(); k += g.size()) {
+    const T bk = i.w.b[k], a = i.Ax[k] + i.s[k], r = a - bk * tau, unit = i.unit_z[k];
+    i.rz[k] = r;
+    rz = maximum(absolute(T(r * unit)), rz);
+    b = maximum(absolute(T(bk * unit)), b);
+    Ax = maximum(absolute(T(i.Ax[k] * unit)), Ax);
+    s = maximum(absolute(T(i.s[k] * unit)), s);
+    slack = maximum(absolute(T(a * unit)), slack);
+    bz += bk * i.z[k];
+    sz += i.s[k] * i.z[k];
+  }
+  const T inverse_cost = broadcast<T>(1) / i.cost_scale, one = broadcast<T>(1), half = broadcast<T>(0.5);
+  xPx = g.sum(xPx);
+  qx = g.sum(qx);
+  bz = g.sum(bz);
+  sz = g.sum(sz);
+  Residuals<T> r;
+  r.Px_norm = g.max(Px);
+  r.Az_norm = g.max(Az);
+  r.slack_norm = g.max(slack);
+  r.linear_cost = qx * inverse_cost;
+  r.linear_dual = bz * inverse_cost;
+  r.mu = (sz + tau * i.kappa) * broadcast<T>(1.0 / double(shape.rows.degree() + 1));
+  r.gap_residual = qx + bz + i.kappa + xPx * inverse_tau;
+  r.curvature = xPx * inverse_tau * inverse_tau;
+  r.primal = g.max(rz) * inverse_tau;
+  r.dual = g.max(rx) * inverse_tau;
+  r.primal_size = maximum(T(g.max(b) + (g.max(Ax) + g.max(s)) * inverse_tau), one);
+  r.dual_size = maximum(T(g.max(q) + (r.Px_norm + r.Az_norm) * inverse_tau), one);
+  const T quadratic = r.curvature * inverse_cost * half;
+  r.objective = quadratic + r.linear_cost * inverse_tau;
+  r.dual_objective = -quadratic - r.linear_dual * inverse_tau;
+  r.gap = absolute(T(r.objective - r.dual_objective));
+  return r;
+}
+
+// The largest of the three optimality measures, each divided by its tolerance: at most 1 means optimal.
+template <class T>
+GD_HD T optimality_merit(const Residuals<T>& r, const InteriorSettings& o) {
+  const T scale = minimum(absolute(r.objective), absolute(r.dual_objective));
+  const T allowed = maximum(T(scale * broadcast<T>(o.tol_gap_rel)), broadcast<T>(o.tol_gap_abs));
+  const T feasibility = maximum(T(r.primal / r.primal_size), T(r.dual / r.dual_size)) * broadcast<T>(1 / o.tol_feas);
+  const T gap = r.gap / allowed;
+  // A NaN must not pass for a small number.
+  const T merit = maximum(feasibility, gap);
+  return select((feasibility == feasibility) & (gap == gap), merit, broadcast<T>(1e30));
+}
+
+// Aᵀz = 0 with bᵀz < 0, and Px = 0, −Ax ∈ K with qᵀx < 0. The embedding tells the two worlds apart by τ and κ, of which
+// one tends to zero: asking κ > τ keeps early iterates of feasible problems with huge bounds from passing the test.
+template <class T>
+GD_HD Mask<T> certifies_primal_infeasible(const InteriorState<T>& i, const Residuals<T>& r, double abs_tol, double rel_tol) {
+  return (r.linear_dual < broadcast<T>(-abs_tol)) & (r.Az_norm <= r.linear_dual * broadcast<T>(-rel_tol)) &
+         (i.kappa > i.tau);
+}
+template <class T>
+GD_HD Mask<T> certifies_dual_infeasible(const InteriorState<T>& i, const Residuals<T>& r, double abs_tol, double rel_tol) {
+  const T allowed = r.linear_cost * broadcast<T>(-rel_tol);
+  return (r.linear_cost < broadcast<T>(-abs_tol)) & (r.Px_norm <= allowed) & (r.slack_norm <= allowed) &
+         (i.kappa > i.tau);
+}
+
+}  // namespace GD_NAMESPACE
