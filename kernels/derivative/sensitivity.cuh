@@ -16,7 +16,9 @@
 
 namespace GD_NAMESPACE {
 
-constexpr int kMinimumRefinements = 2, kMaximumRefinements = 8;
+// A step that moves the solution by a fraction ε leaves an error of about ε², as steps shrink geometrically.
+constexpr int kMaximumRefinements = 8;
+constexpr double kRefinementSettled = 1e-7;
 
 // Factorises at v, then solves for the right-hand side (e1, e2 unscaled) → u and w in t. e2 is left scaled by F.
 template <class T, class G>
@@ -46,7 +48,7 @@ GD_HD T solve_sensitivity(const G& g, MapState<T>& i, Mask<T> live) {
     moved = g.max(moved);
     size = g.max(size);
     correction = select(running, moved, correction);
-    if (step + 1 >= kMinimumRefinements) running = running & (moved > size * broadcast<T>(1e-13));
+    running = running & (moved > size * broadcast<T>(kRefinementSettled));
   }
   g.sync();
   cone_apply(g, shape.rows, i.w.F, i.t, i.best_v);

@@ -94,6 +94,7 @@ struct RowOrder {
     rows.second_order_start = start.data();
     rows.second_order_dimension = dimension.data();
     rows.row_of = row_of.data();
+    rows.in_order = std::is_sorted(row_of.begin(), row_of.end());
   }
 };
 

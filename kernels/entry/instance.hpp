@@ -47,20 +47,22 @@ GD_HD bool all_finite(const double* a, index_t count) {
 enum class Gathered { good, invalid, asymmetric };
 
 struct Instance {
-  double *P, *A, *q, *b;  // [n, n], [m, n] in the kernel's row order, contiguous
+  const double *P, *A;      // [n, n], [m, n] in the kernel's row order, contiguous: the caller's own where that is so
+  double *P_copy, *A_copy;  // or copies
+  double *q, *b;
   double *D, *E, *column, *row;
   unsigned char* absent;  // [m] rows with b = +inf
   double c;
   bool has_P;
 
   void carve(index_t n, index_t m, Carver<double>& memory) {
-    P = memory.take(n * n);
-    A = memory.take(m * n);
+    P = P_copy = memory.take(n * n);
+    A = A_copy = memory.take(m * n);
     q = memory.take(n);
     b = memory.take(m);
     D = memory.take(n);
     E = memory.take(m);
-    column = memory.take(n);
+    column = memory.take(2 * n);
     row = memory.take(m);
     absent = reinterpret_cast<unsigned char*>(memory.take(m / 8 + 1));
   }
@@ -69,44 +71,61 @@ struct Instance {
   Gathered gather(const gd_problem& p, const Rows& rows, index_t index) {
     const index_t n = p.n, m = p.m;
     has_P = p.P.data != nullptr;
-    if (has_P)
-      for (index_t i = 0; i < n; i++)
-        copy_row(p.P, p.dtype, index * p.P.batch + i * p.P.row, p.P.col, n, P + i * n);
-    for (index_t k = 0; k < m; k++) {
-      const index_t r = rows.row_of[k];
-      copy_row(p.A, p.dtype, index * p.A.batch + r * p.A.row, p.A.col, n, A + k * n);
-      b[k] = read(p.b, p.dtype, index * p.b.batch + r * p.b.row);
-    }
     copy_row(p.q, p.dtype, index * p.q.batch, p.q.row, n, q);
-    const index_t first_cone = rows.zero + rows.nonnegative;
-    for (index_t k = 0; k < m; k++) {
-      absent[k] = k >= rows.zero && k < first_cone && b[k] == __builtin_inf();
+    bool some_absent = false;
+    for (index_t k = 0; k < m; k++) b[k] = read(p.b, p.dtype, index * p.b.batch + rows.row_of[k] * p.b.row);
+    for (index_t k = 0; k < m; k++) absent[k] = 0;
+    for (index_t k = rows.zero; k < rows.zero + rows.nonnegative; k++) {
+      absent[k] = b[k] == __builtin_inf();
+      some_absent |= absent[k] != 0;
       if (absent[k]) b[k] = 1;
+    }
+    const bool plain = p.dtype == GD_FLOAT64;
+    if (plain && p.A.col == 1 && p.A.row == n && rows.in_order && !some_absent) {
+      A = static_cast<const double*>(p.A.data) + index * p.A.batch;
+    } else {
+      A = A_copy;
+      for (index_t k = 0; k < m; k++)
+        copy_row(p.A, p.dtype, index * p.A.batch + rows.row_of[k] * p.A.row, p.A.col, n, A_copy + k * n);
+    }
+    if (has_P) {
+      if (plain && p.P.col == 1 && p.P.row == n) {
+        P = static_cast<const double*>(p.P.data) + index * p.P.batch;
+      } else {
+        P = P_copy;
+        for (index_t i = 0; i < n; i++)
+          copy_row(p.P, p.dtype, index * p.P.batch + i * p.P.row, p.P.col, n, P_copy + i * n);
+      }
     }
     bool finite = all_finite(q, n) && all_finite(b, m) && all_finite(A, m * n);
     if (has_P) finite = finite && all_finite(P, n * n);
     if (!finite) return Gathered::invalid;
-    for (index_t k = rows.zero; k < first_cone; k++)
-      if (absent[k])
-        for (index_t j = 0; j < n; j++) A[k * n + j] = 0;
-    return has_P ? symmetrise(p.dtype) : Gathered::good;
+    if (some_absent)
+      for (index_t k = rows.zero; k < rows.zero + rows.nonnegative; k++)
+        if (absent[k])
+          for (index_t j = 0; j < n; j++) A_copy[k * n + j] = 0;
+    return has_P ? symmetrise(plain ? 1e-10 : 1e-5) : Gathered::good;
   }
 
   // Rounding may differ between the triangles; more than that is a mistake of the caller's.
-  Gathered symmetrise_with(double tolerance, index_t n) {
+  Gathered symmetrise(double tolerance) {
+    const index_t n = order;
     double largest = 0, difference = 0;
     for (index_t i = 0; i < n; i++) {
-      for (index_t j = 0; j < i; j++) {
-        const double upper = P[j * n + i], lower = P[i * n + j];
-        difference = maximum(absolute(upper - lower), difference);
-        largest = maximum(absolute(lower), largest);
-        if (upper != lower) P[j * n + i] = P[i * n + j] = 0.5 * upper + 0.5 * lower;
-      }
-      largest = maximum(absolute(P[i * n + i]), largest);
+      const double* lower = P + i * n;
+      const double* upper = P + i;
+      for (index_t j = 0; j < i; j++) difference = maximum(absolute(upper[j * n] - lower[j]), difference);
     }
-    return difference > tolerance * largest ? Gathered::asymmetric : Gathered::good;
+    if (difference == 0) return Gathered::good;
+    for (index_t i = 0; i < n * n; i++) largest = maximum(absolute(P[i]), largest);
+    if (difference > tolerance * largest) return Gathered::asymmetric;
+    for (index_t i = 0; i < n; i++)
+      for (index_t j = 0; j <= i; j++) P_copy[i * n + j] = 0.5 * P[i * n + j] + 0.5 * P[j * n + i];
+    for (index_t i = 0; i < n; i++)
+      for (index_t j = i + 1; j < n; j++) P_copy[i * n + j] = P_copy[j * n + i];
+    P = P_copy;
+    return Gathered::good;
   }
-  Gathered symmetrise(int dtype) { return symmetrise_with(dtype == GD_FLOAT64 ? 1e-10 : 1e-5, order); }
   index_t order = 0;  // n, set by the owner
 
   // Cholesky with a relative tolerance: false if P has a clearly negative direction.

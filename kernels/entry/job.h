@@ -11,6 +11,7 @@ struct Rows {
   const long* second_order_start;
   const long* second_order_dimension;
   const long* row_of;
+  bool in_order; /* row_of is the identity */
 };
 
 struct Counters {

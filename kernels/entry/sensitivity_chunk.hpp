@@ -234,7 +234,7 @@ struct ChunkSensitivity {
     }
     // Envelope: obj adds ½xxᵀ, x, yxᵀ and −y.
     if (job.P) {
-      double* out = instance.P;  // one triangle, mirrored: rounding must not make it asymmetric
+      double* out = instance.P_copy;  // one triangle, mirrored: rounding must not make it asymmetric
       for (index_t r = 0; r < n; r++) {
         const double xr = x[r], ar = a[r], half = 0.5 * objective * xr;
         for (index_t j = 0; j <= r; j++) out[r * n + j] = half * x[j] - 0.5 * (ar * x[j] + xr * a[j]);

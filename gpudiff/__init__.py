@@ -1,0 +1,61 @@
+"""gpudiff: solve and differentiate batches of small convex QPs and cone programs."""
+
+from typing import Any
+
+from gpudiff._cones import Nonnegative, SecondOrder, Zero
+from gpudiff._errors import (
+    ArgumentError,
+    BackendError,
+    ConeError,
+    DataError,
+    DeviceError,
+    DtypeError,
+    GpudiffError,
+    SettingsError,
+    ShapeError,
+    SolveError,
+)
+from gpudiff._info import info
+from gpudiff._qp import QPSolution, solve_qp
+from gpudiff._settings import Settings
+from gpudiff._solution import Solution
+from gpudiff._solve import Solver, solve
+from gpudiff._status import Status
+from gpudiff._svec import smat, svec
+
+__all__ = [
+    "ArgumentError",
+    "BackendError",
+    "ConeError",
+    "DataError",
+    "DeviceError",
+    "DtypeError",
+    "GpudiffError",
+    "Nonnegative",
+    "QPSolution",
+    "SecondOrder",
+    "Settings",
+    "SettingsError",
+    "ShapeError",
+    "Solution",
+    "SolveError",
+    "Solver",
+    "Status",
+    "Zero",
+    "__version__",
+    "info",
+    "smat",
+    "solve",
+    "solve_qp",
+    "svec",
+]
+
+__version__: str
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":  # read on demand: finding a package's metadata costs more than importing this one
+        from gpudiff._info import version
+
+        return version()
+    raise AttributeError(f"module 'gpudiff' has no attribute {name!r}")

@@ -1,0 +1,458 @@
+"""`solve_qp`: quadratic programs in the form and with the names of qpsolvers, stacked into one cone program and back.
+
+The rows of the cone program are [A; G; one per upper bound; one per lower bound] with the cones Zero and Nonnegative.
+A variable whose bound is infinite in every problem has no row for it. What is shared by the batch stays shared: rows
+are expanded over the batch only where a block that they stand in one matrix with has a batch axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpudiff._arrays import surface
+from gpudiff._cones import Nonnegative, Zero
+from gpudiff._errors import ArgumentError, ShapeError
+from gpudiff._problem import (
+    Array,
+    Problem,
+    as_array,
+    as_cost,
+    as_direction,
+    as_problem,
+    check_shape,
+    chosen,
+    common_batch,
+    has_batch,
+    show,
+    unify,
+)
+from gpudiff._settings import Settings, as_settings
+from gpudiff._solution import Outcome, Result, Solution
+from gpudiff._solve import finish, run
+
+QP_DATA = ("P", "q", "G", "h", "A", "b", "lb", "ub")
+QP_POINT = ("x", "y", "z", "z_box", "obj")
+_CORE = {"P": 2, "q": 1, "G": 2, "h": 1, "A": 2, "b": 1, "lb": 1, "ub": 1}
+
+
+@dataclass(frozen=True, eq=False)
+class QPTangents:
+    """Forward-mode derivatives of a QP's solution: x and z_box [B, n], y [B, p], z [B, k], obj [B]."""
+
+    x: Any
+    y: Any
+    z: Any
+    z_box: Any
+    obj: Any
+
+
+@dataclass(frozen=True, eq=False)
+class QPCotangents:
+    """Reverse-mode derivatives, each of exactly its argument's shape; None where absent or not asked for."""
+
+    P: Any = None
+    q: Any = None
+    G: Any = None
+    h: Any = None
+    A: Any = None
+    b: Any = None
+    lb: Any = None
+    ub: Any = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class QPSolution(Outcome[QPTangents, QPCotangents]):
+    """The solutions of a batch of quadratic programs, in the caller's own kind of array.
+
+    Attributes:
+        x: minimisers [B, n].
+        y: multipliers of A x = b [B, p].
+        z: multipliers of G x ≤ h [B, k].
+        z_box: multipliers of the bounds [B, n], positive at the upper and negative at the lower one.
+        conic: the solution of the stacked cone program.
+        obj: see `Solution`, as for all fields that are not listed here.
+    """
+
+    POINT = QP_POINT
+
+    y: Any
+    z: Any
+    z_box: Any
+    conic: Solution
+
+    def jvp(
+        self,
+        P: Any = None,
+        q: Any = None,
+        G: Any = None,
+        h: Any = None,
+        A: Any = None,
+        b: Any = None,
+        lb: Any = None,
+        ub: Any = None,
+    ) -> QPTangents:
+        """Forward-mode derivative: how the solutions move when the data do; see `Solution.jvp`.
+
+        Args:
+            P: tangent [n, n] or [B, n, n]; its symmetric part counts.
+            q: tangent [n] or [B, n].
+            G: tangent [k, n] or [B, k, n].
+            h: tangent [k] or [B, k].
+            A: tangent [p, n] or [B, p, n].
+            b: tangent [p] or [B, p].
+            lb: tangent [n] or [B, n]; without effect where the bound is infinite.
+            ub: tangent [n] or [B, n]; without effect where the bound is infinite.
+
+        Returns:
+            Tangents of x, y, z, z_box and obj; 0 where a problem was not solved.
+
+        Raises:
+            ArgumentError: wrong shape or type, or a tangent for an argument that the problem does not have.
+        """
+        return self.linearization.jvp(
+            {"P": P, "q": q, "G": G, "h": h, "A": A, "b": b, "lb": lb, "ub": ub},
+        )
+
+    def vjp(
+        self,
+        x: Any = None,
+        y: Any = None,
+        z: Any = None,
+        z_box: Any = None,
+        obj: Any = None,
+        *,
+        wrt: Iterable[str] = QP_DATA,
+    ) -> QPCotangents:
+        """Reverse-mode derivative, the adjoint of `jvp`; see `Solution.vjp`.
+
+        Args:
+            x: cotangent [n] or [B, n].
+            y: cotangent [p] or [B, p].
+            z: cotangent [k] or [B, k].
+            z_box: cotangent [n] or [B, n].
+            obj: cotangent, a number or [B].
+            wrt: names of the arguments whose cotangents are wanted; nothing is computed for the others.
+
+        Returns:
+            Cotangents of P, q, G, h, A, b, lb and ub, each of exactly its argument's shape (summed over the batch where
+            it is shared); 0 at infinite bounds and where a problem was not solved.
+
+        Raises:
+            ArgumentError: wrong shape or type, or an unknown name in `wrt`.
+        """
+        return self.linearization.vjp({"x": x, "y": y, "z": z, "z_box": z_box, "obj": obj}, wrt)
+
+
+def solve_qp(
+    P: Any,
+    q: Any,
+    G: Any = None,
+    h: Any = None,
+    A: Any = None,
+    b: Any = None,
+    lb: Any = None,
+    ub: Any = None,
+    settings: Settings | None = None,
+    backend: str = "auto",
+    warm_start: QPSolution | None = None,
+) -> QPSolution:
+    """Solve a batch of convex quadratic programs.
+
+        minimise    ½ xᵀP x + qᵀx
+        subject to  G x ≤ h,   A x = b,   lb ≤ x ≤ ub
+        dual        P x + q + Gᵀz + Aᵀy + z_box = 0,   z ≥ 0
+
+    Arguments have the order, and multipliers the names and signs, of qpsolvers. Sharing, element types and kinds of
+    array are those of `solve`.
+
+    Args:
+        P: [B, n, n], symmetric positive semidefinite, both triangles; None for a linear objective.
+        q: [B, n].
+        G: [B, k, n], together with h.
+        h: [B, k]; +inf leaves that row out.
+        A: [B, p, n], together with b.
+        b: [B, p].
+        lb: [B, n]; −inf where there is no bound. lb > ub is an infeasible problem.
+        ub: [B, n]; +inf where there is no bound.
+        settings: tolerances and options; None for the defaults of `Settings`.
+        backend: "auto", or the name of a backend.
+        warm_start: an earlier solution of problems of the same size to start from; its failed items are ignored.
+
+    Returns:
+        A `QPSolution` with x, y, z, z_box, obj, status, and jvp and vjp in all eight arrays.
+
+    Raises:
+        ArgumentError: an argument has a wrong shape, type or value (`ShapeError`, `DtypeError`, … are subclasses).
+        BackendError: no backend can take the problem.
+        SolveError: a problem was not solved and `Settings(on_failure="raise")` asks for an exception.
+    """
+    foreign = surface(P, q, G, h, A, b, lb, ub)
+    if foreign is not None:
+        return foreign.solve_qp(P, q, G, h, A, b, lb, ub, settings, backend, warm_start)
+    settings = as_settings(settings)
+    stack = _Stack.of(P, q, G, h, A, b, lb, ub)
+    start = None
+    if warm_start is not None:
+        if not isinstance(warm_start, QPSolution):  # pyright: ignore[reportUnnecessaryIsInstance]  # user input
+            raise ArgumentError(f"warm_start: expected a QPSolution or None, got {type(warm_start).__name__}")
+        start = warm_start.conic
+    conic = run(stack.problem, settings, backend, start)
+    y, z, z_box = stack.split(conic.y)
+    inherited = {name: getattr(conic, name) for name in _INHERITED}
+    solution = QPSolution(
+        **inherited,
+        y=y,
+        z=z,
+        z_box=z_box,
+        conic=conic,
+        linearization=_QPLinearization(stack, conic),
+    )
+    return finish(solution, settings)
+
+
+_INHERITED = (
+    "x",
+    "obj",
+    "status",
+    "iterations",
+    "primal_residual",
+    "dual_residual",
+    "gap",
+    "margin",
+    "backend",
+    "work",
+)
+
+
+class _Blocks(NamedTuple):
+    """Where each block's rows are."""
+
+    A: slice
+    G: slice
+    ub: slice
+    lb: slice
+
+
+@dataclass(frozen=True, eq=False)
+class _Stack:
+    """The cone program of a QP, and the way between the two."""
+
+    data: dict[str, Array | None]
+    blocks: _Blocks
+    upper: Array  # variables with a row for their upper bound
+    lower: Array
+    problem: Problem
+
+    @classmethod
+    def of(cls, P: Any, q: Any, G: Any, h: Any, A: Any, b: Any, lb: Any, ub: Any) -> _Stack:
+        """Check the arguments of `solve_qp` and stack them.
+
+        Raises:
+            ArgumentError: a subclass of it, with a message that names the argument.
+        """
+        for matrix, vector, names in ((G, h, "Gh"), (A, b, "Ab")):
+            if (matrix is None) != (vector is None):
+                missing, given = names if matrix is None else reversed(names)
+                raise ShapeError(f"{missing}: expected an array, for {given} is given, got None")
+        cost = as_cost(q)
+        values = zip(QP_DATA, (P, cost, G, h, A, b, lb, ub), strict=True)
+        read = {name: None if value is None else as_array(name, value) for name, value in values}
+        n, p, k = _sizes(read, cost.shape[-1])
+        batch = common_batch((name, array, _CORE[name]) for name, array in read.items())
+        arrays, dtype = unify(read.values())
+        data: dict[str, Array | None] = dict(zip(read, arrays, strict=True))
+        upper, lower = _bounded(data["ub"], np.inf), _bounded(data["lb"], -np.inf)
+        ends = np.cumsum([p, k, upper.size, lower.size]).tolist()
+        blocks = _Blocks(slice(0, p), slice(p, ends[1]), slice(ends[1], ends[2]), slice(ends[2], ends[3]))
+        matrix = _stacked([data["A"], data["G"], *_bound_rows(n, upper, lower, dtype)], 2)
+        vector = _stacked([data["b"], data["h"], _take(data["ub"], upper), _negative(_take(data["lb"], lower))], 1)
+        cones = (Zero(p), Nonnegative(ends[3] - p))
+        problem = as_problem(data["P"], data["q"], matrix, vector, cones, batch)
+        return cls(data, blocks, upper, lower, problem)
+
+    def describe(self) -> str:
+        """Sizes for a message."""
+        problem, blocks = self.problem, self.blocks
+        batch = f"B={problem.batch}, " if problem.batched else ""
+        rows = f"{blocks.A.stop} equalities, {blocks.G.stop - blocks.G.start} inequalities"
+        return f"{batch}n={problem.n}, {rows}, {self.upper.size + self.lower.size} bounds, {problem.dtype}"
+
+    def split(self, y: Array) -> tuple[Array, Array, Array]:
+        """The multipliers of the cone program, or their tangents, as y, z and z_box."""
+        blocks = self.blocks
+        box = np.zeros((*y.shape[:-1], self.problem.n), y.dtype)
+        if blocks.lb.stop > blocks.ub.start:
+            # A multiplier that is NaN marks a problem without solution, also in variables without a bound.
+            box[np.isnan(y[..., blocks.ub.start])] = np.nan
+        box[..., self.upper] += y[..., blocks.ub]
+        box[..., self.lower] -= y[..., blocks.lb]
+        return y[..., blocks.A], y[..., blocks.G], box
+
+    def join(self, y: Array | None, z: Array | None, box: Array | None) -> Array | None:
+        """Cotangents of y, z and z_box as that of the multipliers of the cone program; the adjoint of `split`."""
+        if y is None and z is None and box is None:
+            return None
+        return self._vector(y, z, _take(box, self.upper), _negative(_take(box, self.lower)))
+
+    def vector_dot(self, dots: dict[str, Array | None]) -> Array | None:
+        """Tangents of b, h, ub and lb as that of the stacked vector."""
+        parts = [dots["b"], dots["h"], _take(dots["ub"], self.upper), _negative(_take(dots["lb"], self.lower))]
+        return None if all(part is None for part in parts) else self._vector(*parts)
+
+    def matrix_dot(self, dots: dict[str, Array | None]) -> Array | None:
+        """Tangents of A and G as that of the stacked matrix; the rows of bounds do not move."""
+        if dots["A"] is None and dots["G"] is None:
+            return None
+        n, dtype, blocks = self.problem.n, self.problem.dtype, self.blocks
+        heights = [rows.stop - rows.start for rows in blocks]
+        parts = [dots["A"], dots["G"], None, None]
+        return _stacked([np.zeros((r, n), dtype) if d is None else d for d, r in zip(parts, heights, strict=True)], 2)
+
+    def _vector(self, *parts: Array | None) -> Array | None:
+        heights = [rows.stop - rows.start for rows in self.blocks]
+        dtype = self.problem.dtype
+        return _stacked([np.zeros(r, dtype) if d is None else d for d, r in zip(parts, heights, strict=True)], 1)
+
+    def cotangent(self, name: str, matrix: Array | None, vector: Array | None) -> Array:
+        """The cotangent of A, b, G, h, lb or ub, out of those of the stacked matrix and vector."""
+        like = self.data[name]
+        assert like is not None
+        rows = {"A": self.blocks.A, "b": self.blocks.A, "G": self.blocks.G, "h": self.blocks.G}.get(name)
+        rows = rows or (self.blocks.ub if name == "ub" else self.blocks.lb)
+        bar = matrix if _CORE[name] == 2 else vector
+        out = np.zeros(like.shape, self.problem.dtype)
+        if bar is None or rows.start == rows.stop:
+            return out  # no row depends on it
+        part = self._summed(bar[..., rows, :] if _CORE[name] == 2 else bar[..., rows], like, _CORE[name])
+        if name == "ub":
+            out[..., self.upper] = part
+        elif name == "lb":
+            out[..., self.lower] = -part
+        else:
+            out[...] = part
+        return out
+
+    def _summed(self, part: Array, like: Array, core: int) -> Array:
+        """Undo the expansion over the batch of a block whose neighbour has a batch axis that it has not: sum."""
+        expanded = part.ndim > core and not has_batch(like, core, self.problem.batch)
+        return part.sum(axis=0) if expanded else part
+
+
+@dataclass(frozen=True, eq=False)
+class _QPLinearization:
+    """The derivative of the solution map of a QP: that of its cone program between two changes of form."""
+
+    stack: _Stack
+    conic: Solution
+
+    @property
+    def result(self) -> Result:
+        """The solution of the cone program as NumPy arrays."""
+        return self.conic.linearization.result
+
+    def describe(self) -> str:
+        """Sizes for a message."""
+        return self.stack.describe()
+
+    def jvp(self, tangents: dict[str, Any]) -> QPTangents:
+        """Tangents of the data, by name (None for zero), to those of the solution."""
+        stack = self.stack
+        dots: dict[str, Array | None] = {}
+        for name in QP_DATA:
+            value, data = tangents.get(name), stack.data[name]
+            if value is not None and data is None:
+                raise ShapeError(f"{name}: expected no tangent, for the problem was solved with {name}=None")
+            core = () if data is None else data.shape[data.ndim - _CORE[name] :]
+            dots[name] = None if value is None else as_direction(name, value, core, stack.problem)
+        dot = self.conic.jvp(P=dots["P"], q=dots["q"], A=stack.matrix_dot(dots), b=stack.vector_dot(dots))
+        y, z, z_box = stack.split(dot.y)
+        return QPTangents(dot.x, y, z, z_box, dot.obj)
+
+    def vjp(self, cotangents: dict[str, Any], wrt: Iterable[str]) -> QPCotangents:
+        """Cotangents of the solution, by name (None for zero), to those of the data in `wrt`."""
+        stack = self.stack
+        wanted = [name for name in chosen(wrt, QP_DATA, "wrt") if stack.data[name] is not None]
+        blocks = stack.blocks
+        cores = {
+            "y": (blocks.A.stop,),
+            "z": (blocks.G.stop - blocks.G.start,),
+            "z_box": (stack.problem.n,),
+        }
+        bars = {
+            name: None if cotangents.get(name) is None else as_direction(name, cotangents[name], core, stack.problem)
+            for name, core in cores.items()
+        }
+        names = [name for name in ("P", "q") if name in wanted]
+        names += ["A"] if {"A", "G"} & set(wanted) else []
+        names += ["b"] if {"b", "h", "lb", "ub"} & set(wanted) else []
+        joined = stack.join(bars["y"], bars["z"], bars["z_box"])
+        bar = self.conic.vjp(x=cotangents.get("x"), y=joined, obj=cotangents.get("obj"), wrt=names)
+        out: dict[str, Array] = {}
+        for name in wanted:
+            if name in ("P", "q"):
+                out[name] = getattr(bar, name)
+            else:
+                out[name] = stack.cotangent(name, bar.A, bar.b)
+        return QPCotangents(**out)
+
+
+def _sizes(data: dict[str, Array | None], n: int) -> tuple[int, int, int]:
+    """Variables, equalities and inequalities, having checked every shape."""
+    rows = {"Ab": 0, "Gh": 0}
+    for matrix, vector in rows:
+        array, right = data[matrix], data[vector]
+        if array is None or right is None:
+            continue
+        if not 1 <= right.ndim <= 2:
+            raise ShapeError(f"{vector}: expected shape (rows,) or (B, rows), got {show(right.shape)}")
+        rows[matrix + vector] = r = right.shape[-1]
+        check_shape(matrix, array, (r, n), f"{r} rows from {vector}, n={n} from q")
+    for name, core in (("P", (n, n)), ("lb", (n,)), ("ub", (n,))):
+        array = data[name]
+        if array is not None:
+            check_shape(name, array, core, f"n={n} from q")
+    return n, rows["Ab"], rows["Gh"]
+
+
+def _bounded(bound: Array | None, absent: float) -> Array:
+    """The variables whose bound is something else than `absent` in some problem."""
+    if bound is None:
+        return np.empty(0, np.intp)
+    present = bound != absent
+    return np.flatnonzero(present if bound.ndim == 1 else present.any(axis=0))
+
+
+def _bound_rows(n: int, upper: Array, lower: Array, dtype: Any) -> tuple[Array, Array]:
+    identity = np.eye(n, dtype=dtype)
+    return identity[upper], -identity[lower]
+
+
+def _take(bound: Array | None, variables: Array) -> Array | None:
+    return None if bound is None else bound[..., variables]
+
+
+def _negative(array: Array | None) -> Array | None:
+    return None if array is None else -array
+
+
+def _stacked(parts: list[Array | None], core: int) -> Array | None:
+    """Blocks one below the other, with a batch axis only if one of them has it; a block alone is not copied."""
+    blocks = [part for part in parts if part is not None and part.shape[-core] > 0]
+    if not blocks:
+        return None
+    if len(blocks) == 1:
+        return blocks[0]
+    extents = [block.shape[0] for block in blocks if block.ndim > core]
+    lead = (next((extent for extent in extents if extent != 1), 1),) if extents else ()
+    rows = sum(block.shape[-core] for block in blocks)
+    out = np.empty((*lead, rows, *blocks[0].shape[blocks[0].ndim - core + 1 :]), blocks[0].dtype)
+    start = 0
+    for block in blocks:
+        stop = start + block.shape[-core]
+        out[(..., slice(start, stop), *([slice(None)] * (core - 1)))] = block
+        start = stop
+    return out

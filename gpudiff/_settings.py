@@ -1,0 +1,131 @@
+"""The settings of a solve: one frozen dataclass, every field documented and checked where it is declared."""
+
+from __future__ import annotations
+
+import operator
+import os
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gpudiff._errors import SettingsError
+
+_TOLERANCES = ("tol_gap_abs", "tol_gap_rel", "tol_feas", "tol_infeas_abs", "tol_infeas_rel")
+_SWITCHES = ("polish", "check_convex", "verbose")
+_LARGEST_INT = 2**31 - 1  # the C interface's int32_t
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to solve; names that Clarabel also has mean what they mean there.
+
+    Args:
+        max_iter: iterations after which a problem ends as MAX_ITERATIONS, at least 1.
+        tol_gap_abs: a solution's duality gap is at most this,
+        tol_gap_rel: or at most this times the larger of 1 and the smaller of |primal| and |dual| objective.
+        tol_feas: a solution's primal and dual residuals are at most this, relative to the data and the point.
+        tol_infeas_abs: a certificate's objective bᵀy or qᵀx is at most minus this before normalisation.
+        tol_infeas_rel: a certificate's residual is at most this, relative to its objective.
+        method: "ipm" is the interior-point method; "auto" leaves the choice to gpudiff, which is the same today.
+        polish: finish with Newton's method on the optimality conditions (errors of 1e-12 rather than 1e-6, and
+            derivatives to match); False leaves the interior-point answer as it is.
+        threads: threads of the CPU backend, at least 1; None takes OMP_NUM_THREADS, or else one thread for each
+            processor that this process may use. The result does not depend on it.
+        on_failure: what stands in x, y, s and obj of a problem that was neither SOLVED nor ALMOST_SOLVED: "nan" is NaN
+            beside the certificates where there are any; "zero" is 0 everywhere, which keeps a sum over the batch
+            finite; "raise" raises `SolveError` once the batch is done. Derivatives are 0 in each case.
+        check_convex: look whether P is positive semidefinite; where it is not the status is INVALID_DATA. Otherwise P
+            is believed to be.
+        verbose: print a summary after each solve.
+
+    Raises:
+        SettingsError: a field is of a wrong type or out of its limits.
+    """
+
+    max_iter: int = 200
+    tol_gap_abs: float = 1e-8
+    tol_gap_rel: float = 1e-8
+    tol_feas: float = 1e-8
+    tol_infeas_abs: float = 1e-8
+    tol_infeas_rel: float = 1e-8
+    method: Literal["auto", "ipm"] = "auto"
+    polish: bool = True
+    threads: int | None = None
+    on_failure: Literal["nan", "zero", "raise"] = "nan"
+    check_convex: bool = False
+    verbose: bool = False
+
+    def __post_init__(self) -> None:
+        for name in _TOLERANCES:
+            self._set(name, _tolerance(name, getattr(self, name)))
+        self._set("max_iter", _count("max_iter", self.max_iter))
+        if self.threads is not None:
+            self._set("threads", _count("threads", self.threads, "None or an integer"))
+        for name in _SWITCHES:
+            if not isinstance(getattr(self, name), bool):
+                raise SettingsError(f"{name}: expected True or False, got {getattr(self, name)!r}")
+        _choice("method", self.method, ("auto", "ipm"), later=("active_set",))
+        _choice("on_failure", self.on_failure, ("nan", "zero", "raise"))
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # the one way to normalise a field of a frozen dataclass
+
+
+def _tolerance(name: str, value: Any) -> float:
+    expected = f"{name}: expected a number above 0 and at most 1, got {value!r}"
+    if isinstance(value, bool | str | bytes):
+        raise SettingsError(expected)
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(expected) from error
+    if not 0 < number <= 1:  # also refuses NaN
+        raise SettingsError(expected)
+    return number
+
+
+def _count(name: str, value: Any, kind: str = "an integer") -> int:
+    expected = f"{name}: expected {kind} from 1 to {_LARGEST_INT}, got {value!r}"
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise SettingsError(expected) from error
+    if isinstance(value, bool) or not 1 <= number <= _LARGEST_INT:
+        raise SettingsError(expected)
+    return number
+
+
+def _choice(name: str, value: Any, choices: tuple[str, ...], later: tuple[str, ...] = ()) -> None:
+    if not isinstance(value, str) or value not in choices:
+        note = ", which this version does not support yet" if isinstance(value, str) and value in later else ""
+        raise SettingsError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}{note}")
+
+
+def as_settings(settings: Any) -> Settings:
+    """The settings themselves, or the defaults for None.
+
+    Raises:
+        SettingsError: neither None nor a `Settings`.
+    """
+    if settings is None:
+        return _DEFAULT
+    if not isinstance(settings, Settings):
+        raise SettingsError(f"settings: expected gpudiff.Settings or None, got {type(settings).__name__}")
+    return settings
+
+
+def thread_count(threads: int | None) -> int:
+    """How many threads `threads` asks for: itself, or OMP_NUM_THREADS, or the processors this process may use."""
+    if threads is not None:
+        return threads
+    try:  # OpenMP allows a list, one entry per nesting level
+        asked = int(os.environ.get("OMP_NUM_THREADS", "").split(",")[0])
+    except ValueError:
+        asked = 0
+    if asked >= 1:
+        return asked
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+_DEFAULT = Settings()

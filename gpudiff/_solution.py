@@ -1,0 +1,278 @@
+"""What a solve gives back: frozen results per problem, in the caller's own kind of array, with jvp and vjp."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+from gpudiff._errors import SolveError
+from gpudiff._problem import Array
+from gpudiff._status import Status, keeps_point, tally
+
+# A derivative is trusted from this distance to the nearest kink of the projection on, relative to |y − s|: below it
+# rounding decides which side the point is on (measured on polished points; float32 carries half the digits).
+MARGIN = {np.dtype(np.float64): 1e-6, np.dtype(np.float32): 1e-3}
+
+
+class Work(NamedTuple):
+    """What a solve cost, summed over the batch.
+
+    Attributes:
+        interior: interior-point iterations.
+        newton: factorisations of Newton's method on the optimality conditions.
+        resumed: problems that needed a second, more careful interior-point run.
+        flops: floating-point operations spent on problems (lanes that idle do not count).
+    """
+
+    interior: int = 0
+    newton: int = 0
+    resumed: int = 0
+    flops: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Result:
+    """What a backend returns: NumPy arrays, [B, …] or without the batch axis where the problem has none."""
+
+    x: Array
+    y: Array
+    s: Array
+    obj: Array
+    status: Array
+    iterations: Array
+    primal_residual: Array
+    dual_residual: Array
+    gap: Array
+    margin: Array
+    work: Work
+
+
+@dataclass(frozen=True, eq=False)
+class Tangents:
+    """Forward-mode derivatives of a solution: x [B, n], y and s [B, m], obj [B]."""
+
+    x: Any
+    y: Any
+    s: Any
+    obj: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Cotangents:
+    """Reverse-mode derivatives, each of exactly its argument's shape; None where absent or not asked for."""
+
+    P: Any = None
+    q: Any = None
+    A: Any = None
+    b: Any = None
+
+
+TangentsT = TypeVar("TangentsT", covariant=True)
+CotangentsT = TypeVar("CotangentsT", covariant=True)
+
+
+class Linearization(Protocol[TangentsT, CotangentsT]):
+    """The derivative of a solution map at one solution."""
+
+    @property
+    def result(self) -> Result:
+        """The solution as NumPy arrays."""
+        ...
+
+    def describe(self) -> str:
+        """Sizes for a message."""
+        ...
+
+    def jvp(self, tangents: dict[str, Any]) -> TangentsT:
+        """Tangents of the data, by name, to those of the solution."""
+        ...
+
+    def vjp(self, cotangents: dict[str, Any], wrt: Iterable[str]) -> CotangentsT:
+        """Cotangents of the solution, by name, to those of the data in `wrt`."""
+        ...
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Outcome(Generic[TangentsT, CotangentsT]):
+    """What the solutions of every problem form have in common; see `Solution`."""
+
+    POINT: ClassVar[tuple[str, ...]]  # the fields that have derivatives
+
+    x: Any
+    obj: Any
+    status: Any
+    iterations: Any
+    primal_residual: Any
+    dual_residual: Any
+    gap: Any
+    margin: Any
+    backend: str
+    work: Work
+    linearization: Linearization[TangentsT, CotangentsT] = field(compare=False)
+
+    @property
+    def ok(self) -> Any:
+        """Which problems are SOLVED: bool [B]."""
+        return self.status == int(Status.SOLVED)
+
+    @property
+    def differentiable(self) -> Any:
+        """Where the derivatives can be trusted: bool [B].
+
+        The problem kept its point and y − s is not within rounding of a kink of the projection onto the cone (`margin`
+        above 1e-6, or 1e-3 in float32). Elsewhere jvp and vjp give a one-sided choice.
+        """
+        return keeps_point(self.status) & (self.margin > MARGIN[self.linearization.result.margin.dtype])
+
+    def raise_for_status(self) -> None:
+        """Do nothing if every problem is SOLVED.
+
+        Raises:
+            SolveError: some are not; it says how many, which first, why, and what to try.
+        """
+        codes = self.linearization.result.status
+        self._raise_where(codes != int(Status.SOLVED))
+
+    def raise_for_failure(self) -> None:
+        """Do nothing if every problem is SOLVED or ALMOST_SOLVED.
+
+        Raises:
+            SolveError: some are not; it says how many, which first, why, and what to try.
+        """
+        self._raise_where(~keeps_point(self.linearization.result.status))
+
+    def _raise_where(self, failed: Any) -> None:
+        failed = np.atleast_1d(failed)
+        if not failed.any():
+            return
+        codes = np.atleast_1d(self.linearization.result.status)
+        what = f"{int(failed.sum())} of {failed.size} problems were not solved" if self.batched else "not solved"
+        counts = tally(codes[failed])
+        reasons = [f"{count} {status.name}: {status.what}; try: {status.remedy}" for status, count in counts.items()]
+        first = f" (the first is number {int(np.argmax(failed))})" if self.batched else ""
+        raise SolveError(f"{what}{first}\n  " + "\n  ".join(reasons), self)
+
+    @property
+    def batched(self) -> bool:
+        """Whether results have a batch axis."""
+        return self.linearization.result.status.ndim > 0
+
+    def __repr__(self) -> str:
+        result = self.linearization.result
+        lines = [f"{type(self).__name__}({self.linearization.describe()}, backend {self.backend!r})"]
+        shapes = ", ".join(f"{name} {_shape(getattr(self, name))}" for name in self.POINT)
+        lines.append(f"  arrays      {shapes}")
+        if result.status.size == 0:
+            return "\n".join([*lines, "  status      empty batch"])
+        counts = tally(result.status)
+        lines.append(
+            "  status      " + ", ".join(_count(status, count, self.batched) for status, count in counts.items())
+        )
+        low, high = int(result.iterations.min()), int(result.iterations.max())
+        lines.append(f"  iterations  {low}" + (f" to {high}" if high > low else ""))
+        kept = keeps_point(result.status)
+        if np.any(kept):
+            residuals = (("primal", result.primal_residual), ("dual", result.dual_residual), ("gap", result.gap))
+            worst = ", ".join(f"{name} {float(np.max(values[kept])):.1e}" for name, values in residuals)
+            lines.append(f"  {'worst' if self.batched else 'residual'}{'       ' if self.batched else '    '}{worst}")
+        if result.status.ndim == 0:
+            lines.append(f"  objective   {float(result.obj):.10g}")
+        lines += [f"  {status.name}: {status.what}" for status in counts if status is not Status.SOLVED]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Solution(Outcome[Tangents, Cotangents]):
+    """The solutions of a batch of cone programs, in the caller's own kind of array.
+
+    Without a batch axis in any argument the results have none either.
+
+    Attributes:
+        x: minimisers [B, n]; of a dual infeasible problem its certificate; NaN where there is neither.
+        y: multipliers [B, m]; of a primal infeasible problem its certificate; NaN where there is neither.
+        s: slacks b − A x [B, m].
+        obj: objective values ½ xᵀP x + qᵀx [B]; +inf where primal, −inf where dual infeasible.
+        status: codes of `Status`, int8 [B].
+        iterations: factorisations, interior-point iterations plus Newton steps, int32 [B].
+        primal_residual: ‖A x + s − b‖∞ [B].
+        dual_residual: ‖P x + q + Aᵀy‖∞ [B].
+        gap: |primal − dual objective| [B].
+        margin: distance of y − s to the nearest kink of the projection, relative to its size [B]; 0 is at a kink.
+        backend: the name of what ran.
+        work: what the solve cost.
+        linearization: what `jvp` and `vjp` are computed from: the solution as NumPy arrays and the data, which are
+            borrowed, not copied. Do not overwrite either before the last derivative has been taken.
+    """
+
+    POINT = ("x", "y", "s", "obj")
+
+    y: Any
+    s: Any
+
+    def jvp(self, P: Any = None, q: Any = None, A: Any = None, b: Any = None) -> Tangents:
+        """Forward-mode derivative: how the solutions move when the data do.
+
+        With v = y − s and D the derivative of the projection onto K* at v, the tangents solve
+
+            P ẋ + Aᵀ D v̇ = −(Ṗ x + q̇ + Ȧᵀ y),     A ẋ + D v̇ − v̇ = ḃ − Ȧ x,     ẏ = D v̇,  ṡ = ẏ − v̇.
+
+        Args:
+            P: tangent [n, n] or [B, n, n]; its symmetric part counts.
+            q: tangent [n] or [B, n].
+            A: tangent [m, n] or [B, m, n].
+            b: tangent [m] or [B, m]. None stands for zero everywhere; without a batch axis the tangent is shared.
+
+        Returns:
+            Tangents of x, y, s and obj; 0 where a problem was not solved.
+
+        Raises:
+            ArgumentError: wrong shape or type, or a tangent for an argument that the problem does not have.
+
+        Cost: one factorisation and one solve of order n + m for each problem.
+
+        Source: Busseti, Moursi and Boyd 2019; Healey, Nobel and Boyd 2025.
+        """
+        return self.linearization.jvp({"P": P, "q": q, "A": A, "b": b})
+
+    def vjp(
+        self,
+        x: Any = None,
+        y: Any = None,
+        s: Any = None,
+        obj: Any = None,
+        *,
+        wrt: Iterable[str] = ("P", "q", "A", "b"),
+    ) -> Cotangents:
+        """Reverse-mode derivative: the gradient of ⟨x̄, x⟩ + ⟨ȳ, y⟩ + ⟨s̄, s⟩ + ⟨ōbj, obj⟩; the adjoint of `jvp`.
+
+        Args:
+            x: cotangent [n] or [B, n].
+            y: cotangent [m] or [B, m].
+            s: cotangent [m] or [B, m].
+            obj: cotangent, a number or [B]. None stands for zero everywhere; without a batch axis it is shared.
+            wrt: names of the arguments whose cotangents are wanted; nothing is computed for the others.
+
+        Returns:
+            Cotangents of P (bitwise symmetric), q, A and b, each of exactly its argument's shape: that of an argument
+            shared by the batch is the sum over the batch. 0 where a problem was not solved.
+
+        Raises:
+            ArgumentError: wrong shape or type, or an unknown name in `wrt`.
+
+        Cost: one factorisation and one solve of order n + m for each problem.
+
+        Source: Agrawal, Barratt, Boyd, Busseti and Moursi 2019; Healey, Nobel and Boyd 2025.
+        """
+        return self.linearization.vjp({"x": x, "y": y, "s": s, "obj": obj}, wrt)
+
+
+def _shape(array: Any) -> str:
+    shape = tuple(array.shape)
+    return "[" + ", ".join(map(str, shape)) + "]"
+
+
+def _count(status: Status, count: int, batched: bool) -> str:
+    return f"{count} {status.name}" if batched else status.name

@@ -1,0 +1,1 @@
+"""The benchmark: problem families, peers, an exact reference and one runner (``gpudiff bench``)."""

@@ -1,0 +1,69 @@
+"""diffcp (Clarabel plus LSQR or a direct derivative), the solver behind cvxpylayers: conic form, linear objectives.
+
+Its derivative with respect to P is wrong (off-diagonals dropped), so problems with a quadratic objective are left out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from gpudiff.bench.families import Array, Batch
+from gpudiff.bench.peers._base import Peer, load
+from gpudiff.bench.solver import TOLERANCE, Gradients, Outcome
+
+
+class Diffcp(Peer):
+    """Clarabel for the solution; the dense derivative, which is the faster of its modes at these sizes."""
+
+    name = package = module = "diffcp"
+    differentiates = True
+
+    def supports(self, batch: Batch) -> bool:
+        """Linear objectives."""
+        return batch.P is None
+
+    def settings(self) -> dict[str, Any]:
+        """Clarabel's tolerances are 1e-8 already."""
+        return {"solve_method": "CLARABEL", "mode": "dense", "tol_gap_abs": TOLERANCE, "tol_feas": TOLERANCE}
+
+    def prepare(self, batch: Batch, derivatives: bool) -> _Session:
+        """Sparse matrices, one per problem."""
+        return _Session(batch, self.settings())
+
+
+class _Session:
+    def __init__(self, batch: Batch, settings: dict[str, Any]) -> None:
+        self.diffcp, self.batch = load("diffcp"), batch
+        self.chosen = {name: value for name, value in settings.items() if name != "mode"}
+        self.mode = settings["mode"]
+        self.cones = {name: rows for name, rows in batch.cones.items() if rows}
+        self.A = [sp.csc_matrix(batch.problem(i)[2]) for i in range(batch.size)]
+
+    def forward(self) -> Outcome:
+        batch = self.batch
+        x = np.empty(batch.q.shape)
+        solved = np.empty(len(x), bool)
+        for i in range(len(x)):
+            answer = self.diffcp.solve_only(self.A[i], batch.b[i], batch.q[i], self.cones, **self.chosen)
+            x[i] = answer[0]
+            solved[i] = True  # it raises otherwise
+        return Outcome(x, solved)
+
+    def forward_backward(self, x_bar: Array) -> Outcome:
+        batch = self.batch
+        x = np.empty(batch.q.shape)
+        bar = Gradients(np.empty(x.shape), np.empty(batch.b.shape), np.empty((len(x), batch.m, batch.n)))
+        assert bar.q is not None
+        assert bar.b is not None
+        assert bar.A is not None
+        zero = np.zeros(batch.m)
+        for i in range(len(x)):
+            x[i], _, _, _, pull = self.diffcp.solve_and_derivative(
+                self.A[i], batch.b[i], batch.q[i], self.cones, mode=self.mode, **self.chosen
+            )
+            A_bar, bar.b[i], bar.q[i] = pull(x_bar[i], zero, zero)
+            bar.A[i] = A_bar.toarray()
+        return Outcome(x, np.ones(len(x), bool), bar)

@@ -1,0 +1,40 @@
+"""A progress bar where tqdm is installed, otherwise a line on standard error whenever the family changes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+
+class Progress:
+    """Counts steps of known number.
+
+    Args:
+        total: How many calls of ``tick`` are to come.
+        quiet: Whether to show nothing.
+    """
+
+    def __init__(self, total: int, quiet: bool = False) -> None:
+        self.total, self.done, self.quiet, self.group = total, 0, quiet, ""
+        self.bar: Any = None
+        if not quiet:
+            try:
+                self.bar = importlib.import_module("tqdm").tqdm(total=total, file=sys.stderr, unit="step", leave=False)
+            except ImportError:
+                self.bar = None
+
+    def tick(self, text: str) -> None:
+        """One step done; the first word of the text is what plain lines report."""
+        self.done += 1
+        if self.bar is not None:
+            self.bar.set_description(text, refresh=False)
+            self.bar.update()
+        elif not self.quiet and text.split()[0] != self.group:
+            self.group = text.split()[0]
+            print(f"[{self.done}/{self.total}] {self.group}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Removes the bar."""
+        if self.bar is not None:
+            self.bar.close()

@@ -1,0 +1,233 @@
+"""The benchmark's command: ``gpudiff bench``, ``python -m gpudiff.bench`` or ``benchmarks/run.py``.
+
+It chooses families and solvers, measures them (measure.py), prints two tables (report.py), and writes a JSON file that
+holds everything needed to judge the figures: machine, versions, commit, settings, seed, and every speed with its
+accuracy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import re
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from gpudiff.bench import machine, report
+from gpudiff.bench.families import FAMILIES, Family
+from gpudiff.bench.measure import Plan, Record, latency, run_family, steps
+from gpudiff.bench.ours import Gpudiff
+from gpudiff.bench.peers import PEERS
+from gpudiff.bench.progress import Progress
+from gpudiff.bench.solver import TOLERANCE, Solver
+
+FORMAT = 1  # of the JSON
+_QUICK = {"seconds": 0.02, "repeat": 1, "sample": 4, "batch": 64}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    found = argparse.ArgumentParser(
+        prog="gpudiff bench",
+        description="Measure gpudiff and, where installed, other solvers on the same problems in the same run.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = found.add_argument
+    add("--filter", metavar="REGEX", default="", help="families whose name matches; --list shows them")
+    add("--peers", metavar="LIST", default="all", help="comma-separated names, or none, or all that are installed")
+    add("--list", action="store_true", help="list families and peers, with the reason why one is unavailable")
+    add("--backend", default="auto", help="backend of gpudiff")
+    add("--dtype", choices=("float64", "float32"), default="float64", help="data type of gpudiff's data")
+    add("--cores", choices=("1", "all"), default="1", help="1 pins the process to one core")
+    add("--threads", type=int, help="threads of gpudiff; by default as many as --cores allows")
+    add("--batch", type=int, help="problems per call; by default each family's own")
+    add("--seconds", type=float, default=1.0, help="time per measurement")
+    add("--repeat", type=int, default=5, help="interleaved repeats; the median is reported")
+    add("--sample", type=int, default=24, help="problems compared with the exact reference")
+    add("--seed", type=int, default=0, help="seed of the data")
+    add("--json", type=Path, metavar="PATH", help="write everything to this file")
+    add("--plot", action="store_true", help="write a PNG of the ratios beside the JSON (needs matplotlib)")
+    add("--quick", action="store_true", help="small batches, short times, one repeat: to see that it works")
+    add("--quiet", action="store_true", help="no progress on standard error")
+    return found
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the benchmark from a command line.
+
+    With one core, the measurement happens in a child process whose environment asks every library for one thread:
+    the variables are read when a library is loaded, which is too late in this one.
+
+    Returns:
+        0; 1 if gpudiff failed on a family; 2 on a wrong argument.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    options = parser().parse_args(argv)
+    problem = _complaint(options)
+    if problem:
+        print(f"gpudiff bench: {problem}", file=sys.stderr)
+        return 2
+    if options.list:
+        _print_list(options)
+        return 0
+    environment = machine.single_threaded_environment() if options.cores == "1" else None
+    if environment is not None:
+        return subprocess.call([sys.executable, "-m", "gpudiff.bench", *argv], env=environment)
+    if options.cores == "1":
+        machine.pin_to_one_core()
+    results = run(options)
+    print(results_text(results))
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+        print(f"\nwritten to {options.json}", file=sys.stderr)
+    if options.plot:
+        _plot(results, options.json)
+    failed = [r for r in results["results"] if r["solver"] == "gpudiff" and (r["error"] or r["unsolved"])]
+    return 1 if failed else 0
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Measures in this process, as it is.
+
+    Args:
+        options: What ``parser`` returns.
+
+    Returns:
+        The contents of the JSON file.
+    """
+    if options.quick:
+        for name, value in _QUICK.items():
+            if name != "batch" or options.batch is None:
+                setattr(options, name, value)
+    threads = options.threads or (1 if options.cores == "1" else len(machine.usable_cores()))
+    plan = Plan(options.seconds, options.repeat, options.sample, options.seed, options.batch)
+    families = select_families(options.filter)
+    ours = Gpudiff(options.backend, options.dtype, threads)
+    candidates: list[Solver] = [ours, *select_peers(options.peers)]
+    reasons = {solver.name: solver.unavailable() for solver in candidates}
+    solvers = [solver for solver in candidates if reasons[solver.name] is None]
+
+    started = datetime.datetime.now(datetime.timezone.utc)
+    usable = reasons[ours.name] is None
+    peak = machine.fma_peak(options.dtype) if usable else None
+    progress = Progress(len(families) * len(solvers) * steps(plan), options.quiet)
+    records: list[Record] = []
+    facts: list[dict[str, Any]] = []
+    for family in families:
+        found, about = run_family(family, solvers, plan, progress.tick)
+        if peak is not None:  # the best of several readings: neighbours on the machine can only lower one
+            peak = max(
+                [peak, *(machine.fma_peak(options.dtype) for _ in range(3))], key=lambda reading: reading["gflops"]
+            )
+        records += found
+        facts.append(about)
+    progress.close()
+    if peak is not None:
+        for record in records:
+            if record.solver == ours.name and record.flops and record.forward:
+                record.peak_fraction = record.flops * record.forward / (peak["gflops"] * 1e9 * threads)
+
+    results: dict[str, Any] = {
+        "format": FORMAT,
+        "started": started.isoformat(timespec="seconds"),
+        "machine": {**machine.describe(), "pinned": options.cores == "1", "fma_peak": peak},
+        "commit": machine.commit(),
+        "versions": {**machine.versions(["numpy", "scipy"]), **{solver.name: solver.version() for solver in solvers}},
+        "unavailable": {name: reason for name, reason in reasons.items() if reason is not None},
+        "settings": {
+            "tolerance": TOLERANCE,
+            "cores": options.cores,
+            "plan": asdict(plan),
+            "solvers": {solver.name: solver.settings() for solver in solvers},
+        },
+        "families": facts,
+        "results": [asdict(record) for record in records],
+        "ratios": report.ratios(records),
+    }
+    if usable:
+        results["latency"] = latency(min(1.0, plan.seconds), options.backend, plan.seed)
+        results["import_seconds"] = machine.import_seconds(max(1, plan.repeats))
+    return results
+
+
+def results_text(results: dict[str, Any]) -> str:
+    """The tables and the few single figures, as printed."""
+    records = [Record(**record) for record in results["results"]]
+    cpu, peak = results["machine"]["cpu"], results["machine"]["fma_peak"]
+    lines = [f"{cpu}, {results['settings']['cores']} core(s), tolerance {TOLERANCE:g}"]
+    if peak is not None:
+        lines[0] += f"; measured FMA peak of one core {peak['gflops']:.1f} GFLOP/s ({peak['isa']})"
+    lines += ["", report.results_table(records)]
+    ratios = report.ratios_table(results["ratios"])
+    if ratios:
+        lines += ["", "forward / forward+backward", ratios]
+    if "latency" in results:
+        call, load = results["latency"], results["import_seconds"]
+        lines += [
+            "",
+            f"one call, B = 1, n = 8: solve {call['solve_us']:.0f} µs, with vjp {call['solve_vjp_us']:.0f} µs",
+            f"import gpudiff: {1e3 * load['gpudiff']:.0f} ms, of which NumPy {1e3 * load['numpy']:.0f} ms",
+        ]
+    lines += [f"not measured: {name} ({reason})" for name, reason in results["unavailable"].items()]
+    return "\n".join(lines)
+
+
+def select_families(pattern: str) -> list[Family]:
+    """Families whose name the regular expression finds a match in."""
+    return [family for family in FAMILIES if re.search(pattern, family.name)]
+
+
+def select_peers(names: str) -> list[Solver]:
+    """Peers by a comma-separated list; "moreau" stands for both of its modes."""
+    if names == "all":
+        return list(PEERS)
+    wanted = set() if names == "none" else set(filter(None, names.split(",")))
+    return [peer for peer in PEERS if peer.name in wanted or peer.name.split("-")[0] in wanted]
+
+
+def _complaint(options: argparse.Namespace) -> str | None:
+    """What is wrong with the arguments beyond what argparse checks."""
+    try:
+        if not select_families(options.filter):
+            return f"--filter {options.filter!r} matches no family; --list shows them"
+    except re.error as error:
+        return f"--filter {options.filter!r} is not a regular expression: {error}"
+    known = {peer.name for peer in PEERS} | {peer.name.split("-")[0] for peer in PEERS}
+    unknown = [] if options.peers in ("all", "none") else sorted(set(filter(None, options.peers.split(","))) - known)
+    if unknown:
+        return f"--peers: {', '.join(unknown)} is not among {', '.join(sorted(known))}"
+    for name in ("batch", "threads", "repeat", "sample", "seconds"):
+        value = getattr(options, name)
+        if value is not None and value <= 0:
+            return f"--{name} must be positive, not {value}"
+    return None
+
+
+def _print_list(options: argparse.Namespace) -> None:
+    for family in select_families(options.filter):
+        print(f"{family.name:16} {family.about}")
+    print()
+    for solver in (Gpudiff(options.backend), *PEERS):
+        reason = solver.unavailable()
+        print(f"{solver.name:16} {solver.version() if reason is None else 'unavailable: ' + reason}")
+
+
+def _plot(results: dict[str, Any], json_path: Path | None) -> None:
+    from gpudiff.bench import plot
+
+    path = (json_path or Path("gpudiff-bench.json")).with_suffix(".png")
+    if not results["ratios"]:
+        print("nothing to plot: no family has both gpudiff and a peer", file=sys.stderr)
+        return
+    try:
+        title = f"gpudiff on {results['machine']['cpu']}, {results['settings']['cores']} core(s)"
+        plot.draw(results["ratios"], path, title)
+    except ImportError as error:
+        print(f"no plot: {error}", file=sys.stderr)
+    else:
+        print(f"plotted to {path}", file=sys.stderr)

@@ -1,0 +1,316 @@
+"""The benchmark: its families are well posed, its reference is exact, and its runner writes what it measured."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+
+from gpudiff.bench import machine, plot, report, runner
+from gpudiff.bench.families import FAMILIES, Batch, Family, generate
+from gpudiff.bench.measure import Plan, Record, gradient_error, run_family
+from gpudiff.bench.reference import project_dual, solve, vjp
+from gpudiff.bench.solver import Gradients, Outcome, pattern, split
+
+COUNT = 4  # problems looked at per family
+family_cases = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+
+
+def named(name: str) -> Family:
+    return next(family for family in FAMILIES if family.name == name)
+
+
+@family_cases
+def test_sizes_are_those_of_the_name(family):
+    batch = generate(family, 3, seed=0)
+    n, m = map(int, family.name.split("-")[1:])
+    assert (batch.n, batch.m) == (n, m)
+    assert batch.cones["z"] + batch.cones["l"] + sum(batch.cones["q"]) == m
+    assert batch.q.shape == (3, n)
+    assert batch.A.shape == ((m, n) if batch.shared else (3, m, n))
+
+
+@family_cases
+def test_every_problem_is_new_and_reproducible(family):
+    batch, again, other = generate(family, 3, 0), generate(family, 3, 0), generate(family, 3, 1)
+    np.testing.assert_array_equal(batch.q, again.q)
+    np.testing.assert_array_equal(batch.A, again.A)
+    assert not np.array_equal(batch.q, other.q)
+    assert len(np.unique(batch.q, axis=0)) == 3
+    if batch.P is not None:
+        np.testing.assert_array_equal(batch.P, np.swapaxes(batch.P, -1, -2))
+
+
+@family_cases
+def test_problems_are_well_posed(family):
+    """The reference solves them; the KKT conditions hold to 1e-12; strictly complementary, and some rows active."""
+    count = 4 * COUNT if family.name.startswith(("lp", "socp")) else COUNT  # those are built to be so: look harder
+    batch = generate(family, count, seed=7)
+    for i in range(count):
+        point = solve(batch, i)
+        P, q, A, b = batch.problem(i)
+        x, y, s = (np.asarray(v, float) for v in (point.x, point.y, point.s))
+        scale = 1 + max(np.abs(q).max(), np.abs(b).max())
+        stationarity = q + A.T @ y + (0 if P is None else P @ x)
+        assert np.abs(stationarity).max() <= 1e-12 * scale
+        assert np.abs(A @ x + s - b).max() <= 1e-12 * scale
+        assert abs(s @ y) <= 1e-12 * scale**2
+        for block in blocks(batch):
+            assert outside(s[block]) <= 1e-12 * scale
+            assert outside(y[block]) <= 1e-12 * scale
+        assert np.abs(s[: batch.cones["z"]]).max(initial=0) <= 1e-12 * scale
+        assert point.margin > 1e-7
+        assert np.abs(y[batch.cones["z"] :]).max() > 1e-3
+        assert np.linalg.cond(np.asarray(point.jacobian, float)) < 1e8
+
+
+def blocks(batch: Batch) -> list[slice]:
+    """The rows of the nonnegative cone (one by one, a half-line each) and of each second-order cone."""
+    start = batch.cones["z"]
+    found = [slice(i, i + 1) for i in range(start, start + batch.cones["l"])]
+    start += batch.cones["l"]
+    for k in batch.cones["q"]:
+        found.append(slice(start, start + k))
+        start += k
+    return found
+
+
+def outside(v: np.ndarray) -> float:
+    """By how much v₀ ≥ ‖v₁…‖ is violated."""
+    return float(np.linalg.norm(v[1:]) - v[0])
+
+
+@pytest.mark.parametrize("name", ["qp-8-16", "qp-16-36", "lp-20-60", "socp-10-30"])
+def test_reference_gradients_agree_with_differences(name):
+    """In extended precision a central difference with step 1e-5 is good to about 1e-9."""
+    batch = generate(named(name), 1, seed=5)
+    rng = np.random.default_rng(0)
+    x_bar = rng.standard_normal(batch.n)
+    gradient = vjp(solve(batch, 0), x_bar)
+    dots = {key: rng.standard_normal(getattr(batch, key).shape) for key in ("q", "A", "b")}
+    if batch.P is not None:
+        dots["P"] = rng.standard_normal(batch.P.shape)
+        dots["P"] += np.swapaxes(dots["P"], -1, -2)
+    step = 1e-5
+
+    def moved(sign: float) -> np.longdouble:
+        data = {key: getattr(batch, key) + sign * step * dot for key, dot in dots.items()}
+        return x_bar @ solve(Batch(data.get("P"), data["q"], data["A"], data["b"], batch.cones), 0).x
+
+    difference = float((moved(1.0) - moved(-1.0)) / (2 * step))
+    exact = sum(float((getattr(gradient, key) * dot[0]).sum()) for key, dot in dots.items())
+    assert exact == pytest.approx(difference, rel=1e-6, abs=1e-7)
+
+
+def test_projection_satisfies_moreau_and_its_derivative():
+    cones = {"z": 1, "l": 2, "q": [4, 3]}
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        v = rng.standard_normal(10).astype(np.longdouble)
+        y, D, margin = project_dual(v, cones)
+        assert abs(float((y * (y - v)).sum())) < 1e-16  # orthogonal to the projection of −v on the polar side
+        step = 1e-7 * rng.standard_normal(10)
+        if margin > 1e-5:
+            moved, _, _ = project_dual(v + step, cones)
+            np.testing.assert_allclose(np.asarray(moved - y, float), np.asarray(D @ step, float), atol=1e-12)
+
+
+def test_bounds_are_recognised():
+    batch = generate(named("portfolio-50-51"), 2, seed=0)
+    parts = split(batch, bounds=True)
+    np.testing.assert_array_equal(parts.lower, np.zeros((2, 50)))
+    assert parts.h.shape == (2, 0)
+    assert parts.e.shape == (2, 1)
+    assert split(batch).h.shape == (2, 50)
+    mpc = split(generate(named("mpc-30-120"), 2, seed=0), bounds=True)
+    np.testing.assert_array_equal(mpc.upper, np.full((2, 30), 3.0))
+    np.testing.assert_array_equal(mpc.lower, np.full((2, 30), -3.0))
+    assert mpc.h.shape == (2, 60)
+    dense = split(generate(named("qp-8-16"), 2, seed=0), bounds=True)
+    assert not dense.bounded
+
+
+def test_pattern_restores_the_matrix():
+    A = generate(named("socp-30-55"), 3, seed=0).A
+    found = pattern(A)
+    assert found.values.shape[1] < A[0].size / 2
+    np.testing.assert_array_equal(found.first().toarray(), A[0])
+    restored = np.zeros(A.shape[1:])
+    restored[found.rows, found.columns] = found.values[2]
+    np.testing.assert_array_equal(restored, A[2])
+
+
+class Answers:
+    """A stand-in for a solver: the exact answer, moved by a known error."""
+
+    differentiates = True
+
+    def __init__(self, name: str, error: float, gives_up: int = 0) -> None:
+        self.name, self.error, self.gives_up = name, error, gives_up
+
+    def supports(self, batch):
+        return True
+
+    def prepare(self, batch, derivatives):
+        self.batch = batch
+        self.points = [solve(batch, i) for i in range(batch.size)]
+        return self
+
+    def forward(self):
+        x = np.array([np.asarray(point.x, float) for point in self.points])
+        x[:, 0] += self.error * max(1.0, np.abs(x[0]).max())
+        return Outcome(x, np.arange(len(x)) >= self.gives_up, flops=100.0 * len(x))
+
+    def forward_backward(self, x_bar):
+        outcome = self.forward()
+        bars = [vjp(point, x_bar[i]) for i, point in enumerate(self.points)]
+        q, b, A, P = (np.array([getattr(bar, key) for bar in bars]) for key in "qbAP")
+        outcome.gradients = Gradients(q, b + self.error * np.maximum(1.0, np.abs(b).max()), A, P)
+        return outcome
+
+
+PLAN = Plan(seconds=0.0, repeats=2, sample=1, seed=0, batch=1)
+
+
+def test_errors_are_measured_and_judged():
+    ticks: list[str] = []
+    solvers = [
+        Answers("gpudiff", 0.0),
+        Answers("right", 1e-6),
+        Answers("wrong", 0.1),
+        Answers("failing", 0.0, gives_up=1),
+    ]
+    records, facts = run_family(named("qp-8-16"), solvers, PLAN, ticks.append)
+    exact, right, wrong, failing = records
+    assert exact.x_error_max < 1e-15
+    assert exact.gradient_error_max < 1e-14
+    assert right.x_error_max == pytest.approx(1e-6, rel=1e-3)
+    assert right.gradient_error_max == pytest.approx(1e-6, rel=1e-3)
+    assert [record.correct for record in records] == [True, True, False, False]
+    assert failing.unsolved == 1
+    assert wrong.forward > 0
+    assert exact.flops == 100.0
+    assert facts["margin"] > 0
+    assert len(ticks) == 4 * 3  # one step to prepare and two repeats for each solver
+    peers = {entry["peer"] for entry in report.ratios(records)}
+    assert peers == {"right"}  # neither a wrong answer nor a failure is compared with
+
+
+def test_a_peer_that_breaks_is_reported():
+    class Broken(Answers):
+        def forward(self):
+            raise ZeroDivisionError("on purpose")
+
+    records, _ = run_family(named("qp-8-16"), [Broken("broken", 0.0)], PLAN, lambda _: None)
+    assert records[0].error == "ZeroDivisionError: on purpose"
+    assert not records[0].correct
+
+
+def test_gradient_error_sees_each_argument():
+    exact = vjp(solve(generate(named("qp-8-16"), 1, 0), 0), np.ones(8))
+    whole = Gradients(exact.q[None], exact.b[None], exact.A[None], exact.P[None])
+    assert gradient_error(whole, exact, 0, shared=False) == 0.0
+    for key in "qbAP":
+        spoilt = Gradients(whole.q, whole.b, whole.A, whole.P)
+        value = np.array(getattr(whole, key))
+        value.flat[0] += 0.5
+        setattr(spoilt, key, value)
+        assert gradient_error(spoilt, exact, 0, shared=False) > 1e-3, key
+
+
+def test_reference_refuses_what_is_not_unique():
+    """min x₀ + x₁ with the row x₀ + x₁ ≥ 1 given twice: neither x nor y is unique."""
+    A = -np.ones((1, 2, 2))
+    batch = Batch(None, np.ones((1, 2)), A, -np.ones((1, 2)), {"z": 0, "l": 2, "q": []})
+    with pytest.raises(ArithmeticError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # SciPy says so too
+        vjp(solve(batch, 0), np.array([1.0, 0.0]))
+
+
+def test_ratios_take_the_best_correct_mode():
+    def record(solver, forward, both=None, **other):
+        figures = {"batch": 100, "unsolved": 0, "x_error_max": 1e-9, "gradient_error_median": 1e-9, **other}
+        return Record("f", solver, forward=forward, forward_backward=both, **figures)
+
+    records = [record("gpudiff", 100.0, 50.0), record("moreau-ipm", 10.0, 5.0), record("moreau-as", 50.0, 1.0)]
+    best = next(entry for entry in report.ratios(records) if entry["peer"] == "moreau-best")
+    assert (best["forward"], best["forward_backward"]) == (2.0, 10.0)
+    records[2] = record("moreau-as", 50.0, 1.0, unsolved=30)
+    best = next(entry for entry in report.ratios(records) if entry["peer"] == "moreau-best")
+    assert best["forward"] == 10.0
+    records[1] = record("moreau-ipm", 10.0, 5.0, gradient_error_median=0.5)
+    best = next(entry for entry in report.ratios(records) if entry["peer"] == "moreau-best")
+    assert (best["forward"], best["forward_backward"]) == (10.0, None)
+    assert report.ratios([record("gpudiff", 100.0, x_error_max=0.1), record("moreau-as", 50.0)]) == []
+
+
+def test_plot_is_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    found = [
+        {"family": "f", "peer": "clarabel", "forward": 20.0, "forward_backward": None},
+        {"family": "g", "peer": "moreau-as", "forward": 0.5, "forward_backward": 4.0},
+    ]
+    plot.draw(found, tmp_path / "ratios.png", "a machine")
+    assert (tmp_path / "ratios.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--filter", "nothing-like-it"], "matches no family"),
+        (["--filter", "("], "not a regular expression"),
+        (["--peers", "gurobi"], "gurobi"),
+        (["--batch", "0"], "--batch"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, word, capsys):
+    assert runner.main(arguments) == 2
+    assert word in capsys.readouterr().err
+
+
+def test_list_names_families_and_peers(capsys):
+    assert runner.main(["--list"]) == 0
+    printed = capsys.readouterr().out
+    for name in ("qp-8-16", "socp-30-55", "clarabel", "moreau-as"):
+        assert name in printed
+
+
+def test_quick_run_writes_json(tmp_path, monkeypatch, capsys):
+    """End to end on the smallest family: gpudiff alone, in this process."""
+    for name in machine.THREAD_VARIABLES:
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(machine, "pin_to_one_core", lambda: None)  # would last beyond this test
+    path = tmp_path / "deeper" / "bench.json"
+    arguments = ["--quick", "--quiet", "--filter", "^qp-8-16$", "--peers", "none", "--json", str(path)]
+    assert runner.main(arguments) == 0
+    results = json.loads(path.read_text())
+    assert results["format"] == runner.FORMAT
+    assert results["machine"]["cpu"]
+    assert results["settings"]["plan"]["seed"] == 0
+    (record,) = results["results"]
+    assert (record["family"], record["solver"]) == ("qp-8-16", "gpudiff")
+    assert record["unsolved"] == 0
+    assert record["x_error_max"] <= 1e-8
+    assert record["gradient_error_max"] <= 1e-7
+    assert record["forward"] > 0
+    assert record["forward_backward"] > 0
+    assert 0 < record["peak_fraction"] < 10  # of a peak measured while others may be using the machine
+    assert results["latency"]["solve_us"] > 0
+    assert results["import_seconds"]["gpudiff"] > 0
+    printed = capsys.readouterr().out
+    assert "qp-8-16" in printed
+    assert "FMA peak" in printed
+    assert runner.results_text(results) in printed
+
+
+def test_clarabel_as_a_peer():
+    """The one peer that is always installed; it takes the shared, the linear and the second-order families alike."""
+    (clarabel,) = runner.select_peers("clarabel")
+    for name in ("qp-16-36", "mpc-30-120", "lp-20-60", "socp-10-30", "socp-30-55", "portfolio-50-51"):
+        batch = generate(named(name), 4, seed=1)
+        outcome = clarabel.prepare(batch, False).forward()
+        for i in range(4):
+            exact = np.asarray(solve(batch, i).x, float)
+            assert np.abs(outcome.x[i] - exact).max() <= 1e-3 * max(1.0, np.abs(exact).max()), name

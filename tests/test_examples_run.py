@@ -1,0 +1,142 @@
+"""The examples and the code blocks of the README run, say what they promise, and draw."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from compare import assert_close
+
+import gpudiff as gd
+from gpudiff._cones import Cone
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def load(name):
+    """Import an example as a module."""
+    spec = importlib.util.spec_from_file_location(f"example_{name}", ROOT / "examples" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_draws_and_is_listed(path, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    import matplotlib.image
+
+    picture = tmp_path / "picture.png"
+    load(path.stem).main(str(picture))
+    assert f"picture: {picture}" in capsys.readouterr().out
+    assert matplotlib.image.imread(picture).std() > 0.05
+    assert f"({path.name})" in (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+
+
+def test_example_as_a_script(tmp_path):
+    command = [sys.executable, ROOT / "examples" / "production_lp.py", "lp.png"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "profit 206.000000" in done.stdout
+    assert (tmp_path / "lp.png").stat().st_size > 10_000
+
+
+def test_production_lp():
+    example = load("production_lp")
+    sol, machine, work = example.plan()
+    assert_close(sol.x, np.array([42.0, 16.0]), 1e-8)
+    assert_close(-sol.obj, 206.0, 1e-7)
+    assert_close(sol.y, np.array([0.8, 1.4, 0.0, 0.0]), 1e-8)
+    assert_close(machine.x, np.array([0.6, -0.2]), 1e-8)
+    assert_close(work.x, np.array([-0.2, 0.4]), 1e-8)
+    assert_close(-machine.obj, 0.8, 1e-8)
+    assert_close(-work.obj, 1.4, 1e-8)
+    assert_close(sol.vjp(x=[1.0, -0.5]).b, np.array([0.7, -0.4, 0.0, 0.0]), 1e-8)
+    profit, price = example.profits(np.array([20.0, 100.0, 200.0]))
+    # Only product 2 while machine hours are scarce, both between b₀ = 30 and 180, only product 1 beyond.
+    assert_close(profit, np.array([100.0, 206.0, 270.0]), 1e-7)
+    assert_close(price, np.array([5.0, 0.8, 0.0]), 1e-8)
+
+
+def test_economic_dispatch():
+    power, price, response = load("economic_dispatch").dispatch([50.0, 100.0, 200.0, 251.0])
+    expected = [[100 / 3, 50 / 3, 0], [50, 50, 0], [120, 80, 0], [150, 80, 21]]
+    assert_close(power, np.array(expected), 1e-6)
+    assert_close(price, np.array([100 / 3, 40.0, 68.0, 1e4]), 1e-5)
+    assert_close(response, np.array([[1 / 3, 2 / 3, 0], [1 / 3, 2 / 3, 0], [1, 0, 0], [0, 0, 1]]), 1e-8)
+
+
+def test_svm_sensitivity():
+    example = load("svm_sensitivity")
+    sol = example.train()
+    assert_close(sol.x[:3], np.array([-3.01053970811, -3.39946666380, 6.45704409192]), 1e-8)
+    assert_close(sol.obj, 8.96901385, 1e-7)
+    jacobian = example.sensitivities(sol)
+    both = jacobian.sum(axis=2)
+    # From the optimality conditions of the active rows, solved and differenced with 40 digits.
+    assert_close(both[:, 19], np.array([-1.96120857313, 11.330501151, -4.68481057163]), 1e-8)
+    assert_close(both[:, 28], np.array([11.3200048941, -0.762656448369, -5.86937191374]), 1e-8)
+    free = sol.y[: example.N] < 1e-9  # multipliers of the margins
+    assert 50 < free.sum() < 100
+    assert np.all(jacobian[:, free] == 0)  # exactly: their multipliers are
+
+
+def test_risk_limit():
+    example = load("risk_limit")
+    sol = example.portfolios(np.array([0.04]))
+    assert_close(sol.x[0], np.array([0.0, 0.28692941, 0.71307059]), 1e-7)
+    step = 1e-5
+    losses, _ = example.held_out_loss(example.portfolios(np.array([0.03 - step, 0.03 + step])))
+    _, slope = example.held_out_loss(example.portfolios(np.array([0.03])))
+    assert_close(slope[0], (losses[1] - losses[0]) / (2 * step), 1e-6)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_readme_block_runs(block, capsys):
+    if "import torch" in block:
+        pytest.importorskip("torch")
+    exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+    assert capsys.readouterr().out.count("\n") >= 1
+
+
+def test_readme_has_a_numpy_and_a_torch_block():
+    assert len(BLOCKS) == 2
+    assert "import numpy" in BLOCKS[0]
+    assert "import torch" in BLOCKS[1]
+    assert all(len(block.strip().splitlines()) <= 13 for block in BLOCKS)
+
+
+def test_readme_links_exist():
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert len(links) > 10
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def test_readme_tables_are_complete():
+    cones = [kind for kind in vars(gd).values() if isinstance(kind, type) and issubclass(kind, Cone)]
+    assert len(cones) >= 3
+    for cone in cones:
+        assert re.search(rf"^\| .* \| `{cone.__name__}\(", README, flags=re.MULTILINE), cone
+    for status in gd.Status:
+        assert re.search(rf"^\|.*\b{status.name}\b.*\|", README, flags=re.MULTILINE), status.name
+
+
+def test_setup_commands_use_extras_that_exist():
+    if sys.version_info < (3, 11):
+        pytest.skip("tomllib came with Python 3.11")
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = re.findall(r"pip install '\.\[(\w+)\]'", README)
+    assert extras == ["demo", "test"]
+    assert set(extras) <= set(project["optional-dependencies"])
+    assert "gpudiff" in project["scripts"]
