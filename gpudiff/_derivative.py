@@ -40,9 +40,7 @@ class ConeLinearization:
             if data is None:
                 raise ShapeError(f"{name}: expected no tangent, for the problem was solved with {name}=None")
             core = data.shape[data.ndim - CORE[name] :]
-            dot = as_direction(name, value, core, problem)
-            # P is symmetric, so it moves among symmetric matrices: this makes jvp the adjoint of vjp for any tangent.
-            dots.append((dot + dot.swapaxes(-1, -2)) / 2 if name == "P" else dot)
+            dots.append(as_direction(name, value, core, problem))
         return Tangents(*(item(dot) for dot in self.backend.jvp(problem, self.settings, self.result, dots)))
 
     def vjp(self, cotangents: dict[str, Any], wrt: Iterable[str]) -> Cotangents:

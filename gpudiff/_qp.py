@@ -296,38 +296,38 @@ class _Stack:
         """Cotangents of y, z and z_box as that of the multipliers of the cone program; the adjoint of `split`."""
         if y is None and z is None and box is None:
             return None
-        return self._vector(y, z, _take(box, self.upper), _negative(_take(box, self.lower)))
+        return self._filled([y, z, _take(box, self.upper), _negative(_take(box, self.lower))], ())
 
     def vector_dot(self, dots: dict[str, Array | None]) -> Array | None:
         """Tangents of b, h, ub and lb as that of the stacked vector."""
         parts = [dots["b"], dots["h"], _take(dots["ub"], self.upper), _negative(_take(dots["lb"], self.lower))]
-        return None if all(part is None for part in parts) else self._vector(*parts)
+        return None if all(part is None for part in parts) else self._filled(parts, ())
 
     def matrix_dot(self, dots: dict[str, Array | None]) -> Array | None:
         """Tangents of A and G as that of the stacked matrix; the rows of bounds do not move."""
         if dots["A"] is None and dots["G"] is None:
             return None
-        n, dtype, blocks = self.problem.n, self.problem.dtype, self.blocks
-        heights = [rows.stop - rows.start for rows in blocks]
-        parts = [dots["A"], dots["G"], None, None]
-        return _stacked([np.zeros((r, n), dtype) if d is None else d for d, r in zip(parts, heights, strict=True)], 2)
+        return self._filled([dots["A"], dots["G"], None, None], (self.problem.n,))
 
-    def _vector(self, *parts: Array | None) -> Array | None:
-        heights = [rows.stop - rows.start for rows in self.blocks]
+    def _filled(self, parts: list[Array | None], width: tuple[int, ...]) -> Array | None:
+        """Stack a direction's blocks, zeros for those that are None."""
+        shapes = [(rows.stop - rows.start, *width) for rows in self.blocks]
         dtype = self.problem.dtype
-        return _stacked([np.zeros(r, dtype) if d is None else d for d, r in zip(parts, heights, strict=True)], 1)
+        blocks = [np.zeros(shape, dtype) if part is None else part for part, shape in zip(parts, shapes, strict=True)]
+        return _stacked(blocks, 1 + len(width))
 
     def cotangent(self, name: str, matrix: Array | None, vector: Array | None) -> Array:
         """The cotangent of A, b, G, h, lb or ub, out of those of the stacked matrix and vector."""
-        like = self.data[name]
+        like, core = self.data[name], _CORE[name]
         assert like is not None
-        rows = {"A": self.blocks.A, "b": self.blocks.A, "G": self.blocks.G, "h": self.blocks.G}.get(name)
-        rows = rows or (self.blocks.ub if name == "ub" else self.blocks.lb)
-        bar = matrix if _CORE[name] == 2 else vector
         out = np.zeros(like.shape, self.problem.dtype)
+        rows: slice = getattr(self.blocks, {"b": "A", "h": "G"}.get(name, name))
+        bar = matrix if core == 2 else vector
         if bar is None or rows.start == rows.stop:
-            return out  # no row depends on it
-        part = self._summed(bar[..., rows, :] if _CORE[name] == 2 else bar[..., rows], like, _CORE[name])
+            return out  # nothing depends on it
+        part = bar[..., rows, :] if core == 2 else bar[..., rows]
+        if part.ndim > core and not has_batch(like, core, self.problem.batch):
+            part = part.sum(axis=0)  # it was expanded because a neighbour has a batch axis
         if name == "ub":
             out[..., self.upper] = part
         elif name == "lb":
@@ -335,11 +335,6 @@ class _Stack:
         else:
             out[...] = part
         return out
-
-    def _summed(self, part: Array, like: Array, core: int) -> Array:
-        """Undo the expansion over the batch of a block whose neighbour has a batch axis that it has not: sum."""
-        expanded = part.ndim > core and not has_batch(like, core, self.problem.batch)
-        return part.sum(axis=0) if expanded else part
 
 
 @dataclass(frozen=True, eq=False)
@@ -439,7 +434,7 @@ def _negative(array: Array | None) -> Array | None:
     return None if array is None else -array
 
 
-def _stacked(parts: list[Array | None], core: int) -> Array | None:
+def _stacked(parts: Iterable[Array | None], core: int) -> Array | None:
     """Blocks one below the other, with a batch axis only if one of them has it; a block alone is not copied."""
     blocks = [part for part in parts if part is not None and part.shape[-core] > 0]
     if not blocks:

@@ -8,9 +8,9 @@
 // with F a cone-wise symmetric operator: the inverse Nesterov–Todd scaling in the interior point, the curvature of the
 // projection √(D/(I − D + δ)) in the rest. With Ã = F A, ẽ = F e₂ and v = F t it condenses to
 //
-//     (P + ÃᵀÃ) u + Eᵀ v_E = e₁ + Ãᵀẽ,   E u = e_E,   t = Ã u − ẽ,
+//     (P + EᵀE + ÃᵀÃ) u + Eᵀ v_E = e₁ + Ãᵀẽ + Eᵀe_E,   E u = e_E,   t = Ã u − ẽ,
 //
-// E being the zero cone's rows. On conic rows right-hand sides and results are in the scaled frame (ẽ and t).
+// E being the zero cone's rows (why EᵀE: linalg/factor.cuh). On conic rows right-hand sides and results are in the scaled frame (ẽ and t).
 #pragma once
 #include "cones/cones.cuh"
 #include "linalg/factor.cuh"
@@ -46,7 +46,8 @@ template <class T>
 struct System {
   Shape shape;
   Panels<T> A;         // all rows
-  Quasidefinite<T> k;  // P, Ã and the factor
+  SymmetricTiles<T> P;
+  Quasidefinite<T> k;  // P + EᵀE (P itself without equality rows), Ã and the factor
   Spectral<T> F;
   T *q, *b;
   T* right;  // [2][order]
@@ -55,7 +56,8 @@ struct System {
     shape = s;
     const index_t nb = tiles(s.n), conic = s.rows.conic();
     A = {memory.take(Panels<T>::words(s.m(), s.n)), padded(s.m())};
-    k.P = {memory.take(SymmetricTiles<T>::words(nb))};
+    P = {memory.take(SymmetricTiles<T>::words(nb))};
+    k.P = s.rows.zero > 0 ? SymmetricTiles<T>{memory.take(SymmetricTiles<T>::words(nb))} : P;
     k.scaled = {memory.take(Panels<T>::words(conic, s.n)), padded(conic)};
     k.equalities = A;
     k.L = {memory.take(SymmetricTiles<T>::words(nb + tiles(s.rows.zero)))};
@@ -87,8 +89,13 @@ GD_HD void solve_system(const G& g, const System<T>& w, const T* e1, const T* e2
   g.sync();
   multiply_transposed<R>(g, w.k.scaled, 0, s.rows.conic(), s.n, e2 + zero, rows, right, order);
   g.sync();
+  if (zero > 0) {
+    multiply_transposed<R>(g, w.A, 0, zero, s.n, e2, rows, u, columns);
+    g.sync();
+  }
   for (int r = 0; r < R; r++) {
-    for (index_t i = g.rank(); i < columns; i += g.size()) right[r * order + i] += e1[r * columns + i];
+    for (index_t i = g.rank(); i < columns; i += g.size())
+      right[r * order + i] += zero > 0 ? T(e1[r * columns + i] + u[r * columns + i]) : e1[r * columns + i];
     for (index_t i = g.rank(); i < order - columns; i += g.size())
       right[r * order + columns + i] = i < zero ? e2[r * rows + i] : T{};
   }
@@ -127,7 +134,7 @@ GD_HD void refine_system(const G& g, const System<T>& w, const Refinement<T>& f,
   const Shape& s = w.shape;
   const index_t zero = s.rows.zero, columns = s.columns();
   g.sync();
-  multiply_symmetric(g, w.k.P, tiles(s.n), u, f.product);
+  multiply_symmetric(g, w.P, tiles(s.n), u, f.product);
   multiply_transposed<1>(g, w.k.scaled, 0, s.rows.conic(), s.n, v + zero, 0, f.r1, 0);
   g.sync();
   multiply_transposed<1>(g, w.A, 0, zero, s.n, v, 0, f.du, 0);

@@ -46,7 +46,11 @@ def test_the_solution_is_right(rng):
     sol = gd.solve(**data, cones=CONES)
     assert sol.ok.all()
     P, q, A, b = data.values()
-    Px, Ax, Aty = np.einsum("bij,bj->bi", P, sol.x), np.einsum("bij,bj->bi", A, sol.x), np.einsum("bij,bi->bj", A, sol.y)
+    Px, Ax, Aty = (
+        np.einsum("bij,bj->bi", P, sol.x),
+        np.einsum("bij,bj->bi", A, sol.x),
+        np.einsum("bij,bi->bj", A, sol.y),
+    )
     primal, dual = np.abs(Ax + sol.s - b).max(1), np.abs(Px + q + Aty).max(1)
     obj = np.sum(sol.x * (Px / 2 + q), 1)
     gap = np.abs(np.sum(sol.x * (Px + q), 1) + np.sum(b * sol.y, 1))
@@ -109,12 +113,12 @@ def test_shared_arguments_and_the_sum_of_their_gradients(rng, names, axis):
     few, all_ = gd.solve(**data, cones=CONES), gd.solve(**whole, cones=CONES)
     assert all_.ok.all()
     np.testing.assert_allclose(few.x, all_.x, rtol=1e-9, atol=1e-9)
-    cotangents = dict(
-        x=rng.standard_normal((B, n)),
-        y=rng.standard_normal((B, m)),
-        s=rng.standard_normal((B, m)),
-        obj=rng.standard_normal(B),
-    )
+    cotangents = {
+        "x": rng.standard_normal((B, n)),
+        "y": rng.standard_normal((B, m)),
+        "s": rng.standard_normal((B, m)),
+        "obj": rng.standard_normal(B),
+    }
     bar, full = few.vjp(**cotangents), all_.vjp(**cotangents)
     for name in NAMES:
         ours, theirs = getattr(bar, name), getattr(full, name)
@@ -122,6 +126,16 @@ def test_shared_arguments_and_the_sum_of_their_gradients(rng, names, axis):
         theirs = theirs.sum(0).reshape(ours.shape) if name in names else theirs
         np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-8 * np.abs(theirs).max(), err_msg=name)
     assert_same_bits(bar.P, np.swapaxes(bar.P, -1, -2))
+
+
+def test_a_problem_alone_has_the_bits_that_it_has_among_others(rng):
+    data = batch(rng)
+    sol = gd.solve(**data, cones=CONES)
+    alone = gd.solve(**shared(data, NAMES), cones=CONES)
+    for x in (rng.standard_normal(n), np.zeros(n)):  # of zeros, the sign too
+        bar, expected = alone.vjp(x=x), sol.vjp(x=x)
+        for name in NAMES:
+            assert_same_bits(getattr(bar, name), getattr(expected, name)[0], name)
 
 
 def test_all_arguments_of_extent_1_make_a_batch_of_1(rng):
@@ -173,10 +187,15 @@ LAYOUTS = {
 def test_any_memory_layout_gives_the_same_bits(rng, layout):
     data = batch(rng)
     plain = gd.solve(**data, cones=CONES)
+    assert all(plain.linearization.problem.data(name) is data[name] for name in NAMES)
     laid = {name: LAYOUTS[layout](value) for name, value in data.items()}
     before = {name: np.array(value) for name, value in laid.items()}
     sol = gd.solve(**laid, cones=CONES)
     assert_same_solution(sol, plain)
+    for name in NAMES:
+        array = sol.linearization.problem.data(name)
+        assert array.flags.aligned
+        assert array.dtype.isnative
     bars = {"x": rng.standard_normal((6, n)), "y": rng.standard_normal((6, m))}
     for name in NAMES:
         assert_same_bits(
@@ -451,4 +470,3 @@ def test_a_solution_lives_on_without_the_names_of_its_data(rng):
     first = sol.vjp(x=np.ones(n)).A
     [np.full((64, m, n), np.nan) for _ in range(50)]  # would land where freed memory was
     assert_same_bits(sol.vjp(x=np.ones(n)).A, first)
-

@@ -13,7 +13,7 @@ def good(batch=3, n=2, m=4):
     """A batch of box-constrained QPs."""
     P = np.tile(np.eye(n), (batch, 1, 1))
     A = np.tile(np.vstack([np.eye(n), -np.eye(n)]), (batch, 1, 1))
-    return dict(P=P, q=np.ones((batch, n)), A=A, b=np.ones((batch, m)), cones=[gd.Nonnegative(m)])
+    return {"P": P, "q": np.ones((batch, n)), "A": A, "b": np.ones((batch, m)), "cones": [gd.Nonnegative(m)]}
 
 
 def message(error, **changes):

@@ -90,19 +90,19 @@ def test_the_default_number_of_threads(monkeypatch):
 # ---- each setting does what it says ----------------------------------------------------------------------------------
 
 
-def lp(rng):
-    """An LP whose solution is the vertex (42, 16), and a QP of the same size beside it."""
+def lp():
+    """An LP whose solution is the vertex (42, 16)."""
     A = np.array([[2.0, 1], [1, 3], [-1, 0], [0, -1]])
-    return dict(P=None, q=[-3.0, -5.0], A=A, b=[100.0, 90, 0, 0], cones=[gd.Nonnegative(4)])
+    return {"P": None, "q": [-3.0, -5.0], "A": A, "b": [100.0, 90, 0, 0], "cones": [gd.Nonnegative(4)]}
 
 
-def test_max_iter(rng):
-    sol = gd.solve(**lp(rng), settings=gd.Settings(max_iter=1))
+def test_max_iter():
+    sol = gd.solve(**lp(), settings=gd.Settings(max_iter=1))
     assert sol.status == gd.Status.MAX_ITERATIONS
     assert np.isnan(sol.x).all()
 
 
-def test_polish_and_tolerances(rng):
+def test_polish_and_tolerances():
     P = np.diag([1.0, 2.0, 3.0])
     A, b, q = np.vstack([np.eye(3), -np.eye(3)]), np.ones(6), np.array([-5.0, 0.3, 0.7])
     exact = np.clip(-q / np.diag(P), -1, 1)
@@ -125,10 +125,10 @@ def test_check_convex():
     assert convex.ok
 
 
-def test_verbose_prints_the_solution(rng, capsys):
-    gd.solve(**lp(rng))
+def test_verbose_prints_the_solution(capsys):
+    gd.solve(**lp())
     assert capsys.readouterr().out == ""
-    sol = gd.solve(**lp(rng), settings=gd.Settings(verbose=True))
+    sol = gd.solve(**lp(), settings=gd.Settings(verbose=True))
     assert capsys.readouterr().out == f"{sol!r}\n"
 
 
@@ -136,7 +136,7 @@ def failing():
     """Three problems `min qᵀx, l ≤ x ≤ 1`: solved, infeasible (l = 2), invalid (NaN)."""
     A = np.array([[1.0], [-1.0]])
     b = np.array([[1.0, 0.0], [1.0, -2.0], [1.0, np.nan]])
-    return dict(P=None, q=np.array([1.0]), A=A, b=b, cones=[gd.Nonnegative(2)])
+    return {"P": None, "q": np.array([1.0]), "A": A, "b": b, "cones": [gd.Nonnegative(2)]}
 
 
 def test_on_failure_nan():

@@ -24,16 +24,16 @@ def batch(rng, B=6):
     lb[:, 0] = -INF  # for all problems: no row
     ub[::2, 1] = INF  # for some
     ub[:, 4], lb[:, 4] = INF, -INF
-    return dict(
-        P=(P + np.swapaxes(P, 1, 2)) / 2,
-        q=3 * rng.standard_normal((B, n)),
-        G=G,
-        h=np.einsum("bij,bj->bi", G, x) + rng.uniform(0.05, 0.5, (B, k)),
-        A=A,
-        b=np.einsum("bij,bj->bi", A, x),
-        lb=lb,
-        ub=ub,
-    )
+    return {
+        "P": (P + np.swapaxes(P, 1, 2)) / 2,
+        "q": 3 * rng.standard_normal((B, n)),
+        "G": G,
+        "h": np.einsum("bij,bj->bi", G, x) + rng.uniform(0.05, 0.5, (B, k)),
+        "A": A,
+        "b": np.einsum("bij,bj->bi", A, x),
+        "lb": lb,
+        "ub": ub,
+    }
 
 
 def item(data, i):
@@ -133,6 +133,9 @@ def test_what_bounds_may_be():
     np.testing.assert_allclose(sol.z_box[0], [-1, 0], atol=1e-9)
     assert np.isnan(sol.x[1:]).all()
     assert np.isnan(sol.z_box[2:]).all()
+    half = gd.solve_qp(P, q, lb=[0.0, -INF], ub=[-INF, INF])
+    assert half.status == gd.Status.INVALID_DATA
+    assert np.isnan(half.z_box).all()  # also where there is no bound
     certificate = sol.z_box[1]
     assert np.maximum(certificate, 0) @ [0.5, 1] - np.maximum(-certificate, 0) @ [1, 0] < 0
     bar = sol.vjp(x=np.ones(2))
@@ -175,9 +178,7 @@ def test_jvp_against_finite_differences(rng):
     dots["P"] += dots["P"].T
     dot = sol.jvp(**dots)
     step = 1e-5
-    ahead, behind = (
-        gd.solve_qp(**{name: data[name] + sign * step * dots[name] for name in NAMES}) for sign in (1, -1)
-    )
+    ahead, behind = (gd.solve_qp(**{name: data[name] + sign * step * dots[name] for name in NAMES}) for sign in (1, -1))
     for name in ("x", "y", "z", "z_box", "obj"):
         slope = (getattr(ahead, name) - getattr(behind, name)) / (2 * step)
         np.testing.assert_allclose(getattr(dot, name), slope, rtol=1e-5, atol=1e-6, err_msg=name)
@@ -204,7 +205,9 @@ def test_shared_arguments_adjointness_and_sums(rng, names, axis):
     for name in NAMES:
         summed = getattr(expected, name)
         summed = summed.sum(0).reshape(few[name].shape) if name in names else summed
-        np.testing.assert_allclose(getattr(bar, name), summed, rtol=1e-7, atol=1e-7 * np.abs(summed).max(), err_msg=name)
+        np.testing.assert_allclose(
+            getattr(bar, name), summed, rtol=1e-7, atol=1e-7 * np.abs(summed).max(), err_msg=name
+        )
     dots = directions(rng, few)
     dot = sol.jvp(**dots)
     forward = sum(np.sum(bars[name] * getattr(dot, name)) for name in bars)

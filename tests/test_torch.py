@@ -237,7 +237,7 @@ def test_expanded_and_strided_cotangents_and_data(data):
 
 
 def test_memory_is_shared_with_the_tensors(data):
-    L, q, A, b = (a.detach() for a in data)
+    _L, q, A, b = (a.detach() for a in data)
     sol = gd.solve(torch.eye(n, dtype=torch.float64), q, A, b, CONES)
     problem = sol.linearization.result, sol.linearization.inner.problem
     assert problem[1].q.ctypes.data == q.data_ptr()
@@ -253,7 +253,7 @@ def test_parameters_and_subclasses(data):
 
 
 def test_solver_and_warm_start(data):
-    L, q, A, b = data
+    _L, q, A, b = data
     P = torch.eye(n, dtype=torch.float64)
     solver = gd.Solver(CONES, n)
     first = solver.solve(P, q, A, b)

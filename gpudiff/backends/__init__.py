@@ -48,7 +48,10 @@ class Backend(Protocol):
     def jvp(
         self, problem: Problem, settings: Settings, result: Result, tangents: Sequence[Array | None]
     ) -> tuple[Array, Array, Array, Array]:
-        """Tangents of P, q, A, b (shared, with a batch axis, or None) to those of x, y, s, obj."""
+        """Tangents of P, q, A, b (shared, with a batch axis, or None) to those of x, y, s, obj.
+
+        P moves among symmetric matrices: of its tangent the symmetric part counts.
+        """
         ...
 
     def vjp(

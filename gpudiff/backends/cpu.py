@@ -65,22 +65,21 @@ class CpuBackend:
         scalars = empty((5, *lead), dtype)  # obj, primal and dual residual, gap, margin: one allocation for all
         status, iterations = empty(lead, _STATUS), empty(lead, _COUNT)
         report = CReport()
-        if problem.batch:
-            first, step = _address(scalars), scalars.strides[0]
-            out = CSolution(
-                _address(x),
-                _address(y),
-                _address(s),
-                *range(first, first + 5 * step, step),
-                _address(status),
-                _address(iterations),
-            )
-            warm = (None, None, None) if start is None else tuple(byref(_tensor(part, 1, problem)) for part in start)
-            code = load().gd_solve(
-                byref(_problem(problem)), byref(_settings(settings, problem)), *warm, byref(out), byref(report)
-            )
-            if code != OK:
-                raise _error(code, problem, report)
+        first, step = _address(scalars), scalars.strides[0]
+        out = CSolution(
+            _address(x),
+            _address(y),
+            _address(s),
+            *(first + i * step for i in range(5)),
+            _address(status),
+            _address(iterations),
+        )
+        warm = (None, None, None) if start is None else tuple(byref(_tensor(part, 1, problem)) for part in start)
+        code = load().gd_solve(
+            byref(_problem(problem)), byref(_settings(settings, problem)), *warm, byref(out), byref(report)
+        )
+        if code != OK:
+            raise _error(code, problem, report)
         work = Work(report.interior, report.newton, report.resumed, report.flops)
         obj, primal, dual, gap, margin = (scalars[i, ...] for i in range(5))
         return Result(x, y, s, obj, status, iterations, primal, dual, gap, margin, work)
@@ -110,7 +109,7 @@ class CpuBackend:
         for name in DATA:
             argument = problem.data(name)
             if argument is not None and name in wrt:
-                # The sum over an empty batch is zero, and the library is not called for one.
+                # The sum over an empty batch is zero; the library writes nothing for one.
                 make = np.empty if problem.batch else np.zeros
                 bars[name] = make(argument.shape, problem.dtype)
         inputs = [_tensor(bar, core, problem) for bar, core in zip(cotangents, (1, 1, 1, 0), strict=True)]
@@ -145,8 +144,6 @@ def _derivative(
     inputs: list[Tensor],
     outputs: list[Tensor],
 ) -> None:
-    if not problem.batch:
-        return
     x, y, s = (_tensor(part, 1, problem) for part in (result.x, result.y, result.s))
     report = CReport()
     code = getattr(load(), function)(

@@ -16,6 +16,7 @@ gives the derivatives by the implicit function theorem (Agrawal et al. 2019, Bus
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +85,9 @@ def solve(batch: Batch, i: int) -> Point:
             break
         if best is None or residual < best[0]:
             best = (residual, x, v)
-        step = la.lu_solve(la.lu_factor(np.asarray(_jacobian(P, A, D), np.float64)), np.asarray(-R, np.float64))
+        step = la.lu_solve(_factor(_jacobian(P, A, D)), np.asarray(-R, np.float64), check_finite=False)
+        if not np.isfinite(step).all():  # exactly singular
+            break
         x, v = x + step[:n], v + step[n:]
     assert best is not None
     residual, x, v = best
@@ -190,18 +193,27 @@ def _jacobian(P: Long, A: Long, D: Long) -> Long:
     return np.block([[P, A.T @ D], [A, D - np.eye(len(D))]])
 
 
+def _factor(M: Long) -> Any:
+    """LU factors in double; a singular matrix is for the caller to notice, in the residual."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", la.LinAlgWarning)
+        return la.lu_factor(np.asarray(M, np.float64), check_finite=False)
+
+
 def _refined_solve(M: Long, target: Long) -> Long:
     """M⁻¹ target: factors in double, residuals in extended precision."""
-    factors = la.lu_factor(np.asarray(M, np.float64))
+    factors = _factor(M)
     w = np.zeros_like(target)
     last = np.inf
     for _ in range(20):
         r = target - M @ w
         size = float(np.abs(r).max(initial=0))
-        if size == 0.0 or size > 0.5 * last:
+        if not size <= 0.5 * last:
             break
         last = size
-        w = w + la.lu_solve(factors, np.asarray(r, np.float64))
+        if size == 0.0:
+            break
+        w = w + la.lu_solve(factors, np.asarray(r, np.float64), check_finite=False)
     if not last <= 1e-12 * float(np.abs(target).max(initial=1)):
         raise ArithmeticError(f"the derivative system is singular: refinement ends with a residual of {last:.1e}")
     return w

@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     print(results_text(results))
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+        options.json.write_text(json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
         print(f"\nwritten to {options.json}", file=sys.stderr)
     if options.plot:
         _plot(results, options.json)

@@ -173,8 +173,8 @@ class _TensorLinearization:
 def _differentiable(run: Callable[[dict[str, Array | None]], OutcomeT], arguments: dict[str, Any]) -> OutcomeT:
     """Run a solve under autograd and give its solution back in tensors."""
     tensors = {name: _canonical(name, value) for name, value in arguments.items() if value is not None}
-    if any(tensor.dtype != torch.float32 for tensor in tensors.values()):
-        # Widen here rather than below: autograd then narrows the gradients again.
+    if len({tensor.dtype for tensor in tensors.values()}) > 1:
+        # Widen here rather than further down: autograd then narrows the gradients again.
         tensors = {name: tensor.to(torch.float64) for name, tensor in tensors.items()}
     absent = {name: None for name, value in arguments.items() if value is None}
     call = _Call(run, tuple(tensors), absent)

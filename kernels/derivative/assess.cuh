@@ -10,31 +10,28 @@ namespace GD_NAMESPACE {
 template <class T, class G>
 GD_HD Residuals<T> assess(const G& g, const MapState<T>& i) {
   const Shape& shape = i.w.shape;
-  T rx{}, Px{}, Ay{}, q{}, xPx{}, qx{};
+  const T reach_x = largest_entry(g, i.x, shape.n), reach_y = largest_entry(g, i.y, shape.m()), one = broadcast<T>(1);
+  T rx{}, xPx{}, qx{}, dual_relative{};
   for (index_t j = g.rank(); j < shape.n; j += g.size()) {
-    const T unit = i.unit_x[j];
-    rx = maximum(absolute(T((i.Px[j] + i.w.q[j] + i.Ay[j]) * unit)), rx);
-    Px = maximum(absolute(T(i.Px[j] * unit)), Px);
-    Ay = maximum(absolute(T(i.Ay[j] * unit)), Ay);
-    q = maximum(absolute(T(i.w.q[j] * unit)), q);
+    const T unit = i.unit_x[j], r = i.Px[j] + i.w.q[j] + i.Ay[j];
+    rx = maximum(absolute(T(r * unit)), rx);
+    dual_relative = maximum(T(absolute(r) / row_size(i.w.q[j], i.Px[j], i.Ay[j], reach_y, T(one / unit))), dual_relative);
     xPx += i.x[j] * i.Px[j];
     qx += i.w.q[j] * i.x[j];
   }
-  T rz{}, b{}, Ax{}, s{}, by{};
+  T rz{}, by{}, primal_relative{};
   for (index_t k = g.rank(); k < shape.m(); k += g.size()) {
-    const T unit = i.unit_z[k];
-    rz = maximum(absolute(T((i.Ax[k] + i.s[k] - i.w.b[k]) * unit)), rz);
-    b = maximum(absolute(T(i.w.b[k] * unit)), b);
-    Ax = maximum(absolute(T(i.Ax[k] * unit)), Ax);
-    s = maximum(absolute(T(i.s[k] * unit)), s);
+    const T unit = i.unit_z[k], r = i.Ax[k] + i.s[k] - i.w.b[k];
+    rz = maximum(absolute(T(r * unit)), rz);
+    primal_relative = maximum(T(absolute(r) / row_size(i.w.b[k], i.Ax[k], i.s[k], reach_x, T(one / unit))), primal_relative);
     by += i.w.b[k] * i.y[k];
   }
-  const T inverse_cost = broadcast<T>(1) / i.cost_scale, one = broadcast<T>(1), half = broadcast<T>(0.5);
+  const T inverse_cost = one / i.cost_scale, half = broadcast<T>(0.5);
   Residuals<T> r{};
   r.primal = g.max(rz);
   r.dual = g.max(rx);
-  r.primal_size = maximum(T(g.max(b) + g.max(Ax) + g.max(s)), one);
-  r.dual_size = maximum(T(g.max(q) + g.max(Px) + g.max(Ay)), one);
+  r.primal_relative = g.max(primal_relative);
+  r.dual_relative = g.max(dual_relative);
   const T quadratic = g.sum(xPx) * half;
   r.objective = (quadratic + g.sum(qx)) * inverse_cost;
   r.dual_objective = -(quadratic + g.sum(by)) * inverse_cost;

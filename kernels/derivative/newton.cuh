@@ -4,6 +4,7 @@
 // as long as it still shrinks the residual tenfold per step; with only linear cones that is until the active set changes,
 // and the later steps act as iterative refinement.
 #pragma once
+#include "../ipm/termination.cuh"
 #include "residual_map.cuh"
 
 namespace GD_NAMESPACE {
@@ -23,24 +24,21 @@ struct NewtonResult {
 template <class T, class G>
 GD_HD T map_residual(const G& g, const MapState<T>& i) {
   const Shape& shape = i.w.shape;
-  T r1{}, size1{}, r2{}, size2{}, sum{};
+  const T reach_x = largest_entry(g, i.x, shape.n), reach_y = largest_entry(g, i.y, shape.m()), one = broadcast<T>(1);
+  T relative{}, sum{};
   for (index_t j = g.rank(); j < shape.n; j += g.size()) {
     const T r = -(i.Px[j] + i.w.q[j] + i.Ay[j]);
     i.e1[j] = r;
-    r1 = maximum(absolute(r), r1);
-    size1 = maximum(maximum(absolute(i.w.q[j]), absolute(i.Px[j])), maximum(absolute(i.Ay[j]), size1));
+    relative = maximum(T(absolute(r) / row_size(i.w.q[j], i.Px[j], i.Ay[j], reach_y, one)), relative);
     sum += r;
   }
   for (index_t k = g.rank(); k < shape.m(); k += g.size()) {
     const T r = -(i.Ax[k] + i.s[k] - i.w.b[k]);
     i.e2[k] = r;
-    r2 = maximum(absolute(r), r2);
-    size2 = maximum(maximum(absolute(i.w.b[k]), absolute(i.Ax[k])), maximum(absolute(i.s[k]), size2));
+    relative = maximum(T(absolute(r) / row_size(i.w.b[k], i.Ax[k], i.s[k], reach_x, one)), relative);
     sum += r;
   }
-  const T one = broadcast<T>(1);
-  const T relative = maximum(T(g.max(r1) / maximum(g.max(size1), one)), T(g.max(r2) / maximum(g.max(size2), one)));
-  return select(is_tame(g.sum(sum)), relative, broadcast<T>(1e30));
+  return select(is_tame(g.sum(sum)), g.max(relative), broadcast<T>(1e30));
 }
 
 // Runs the lanes of `live`; leaves the best iterate in x, v (and y, s).
@@ -90,7 +88,7 @@ GD_HD NewtonResult<T> newton(const G& g, MapState<T>& i, Mask<T> live, const New
     }
     g.sync();
     cone_project(g, shape.rows, i.v, i.y, i.s);
-    multiply_symmetric(g, i.w.k.P, tiles(n), i.x, i.Px);
+    multiply_symmetric(g, i.w.P, tiles(n), i.x, i.Px);
     g.sync();
     multiply_transposed<1>(g, i.w.A, 0, m, n, i.y, 0, i.Ay, 0);
     g.sync();

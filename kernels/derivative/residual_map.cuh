@@ -50,7 +50,7 @@ GD_HD void evaluate_map(const G& g, const MapState<T>& i) {
   const Shape& shape = i.w.shape;
   g.sync();
   cone_project(g, shape.rows, i.v, i.y, i.s);
-  multiply_symmetric(g, i.w.k.P, tiles(shape.n), i.x, i.Px);
+  multiply_symmetric(g, i.w.P, tiles(shape.n), i.x, i.Px);
   multiply<1>(g, i.w.A, shape.m(), shape.n, i.x, 0, i.Ax, 0);
   g.sync();
   multiply_transposed<1>(g, i.w.A, 0, shape.m(), shape.n, i.y, 0, i.Ay, 0);

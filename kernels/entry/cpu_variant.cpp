@@ -71,7 +71,7 @@ template <class T>
 static double fma_peak_of(double (*now)()) {
   constexpr int chains = 12;
   T a[chains], x = broadcast<T>(1.0000001), y = broadcast<T>(1e-9);
-  for (int i = 0; i < chains; i++) a[i] = broadcast<T>(1.0 + i);
+  GD_UNROLL for (int i = 0; i < chains; i++) a[i] = broadcast<T>(1.0 + i);  // unrolled, or the array would live in memory
   double best = 0;
   for (int trial = 0; trial < 20; trial++) {
     const long rounds = 200000;
@@ -86,7 +86,7 @@ static double fma_peak_of(double (*now)()) {
     best = rate > best ? rate : best;
   }
   volatile double sink = 0;
-  for (int i = 0; i < chains; i++) sink = sink + double(get_lane(a[i], 0));
+  GD_UNROLL for (int i = 0; i < chains; i++) sink = sink + double(get_lane(a[i], 0));
   return best;
 }
 static double fma_peak(int dtype, double (*now)()) {

@@ -50,7 +50,7 @@ struct Instance {
   const double *P, *A;      // [n, n], [m, n] in the kernel's row order, contiguous: the caller's own where that is so
   double *P_copy, *A_copy;  // or copies
   double *q, *b;
-  double *D, *E, *column, *row;
+  double *D, *E, *column, *row, *row_sum;
   unsigned char* absent;  // [m] rows with b = +inf
   double c;
   bool has_P;
@@ -64,6 +64,7 @@ struct Instance {
     E = memory.take(m);
     column = memory.take(2 * n);
     row = memory.take(m);
+    row_sum = memory.take(n);
     absent = reinterpret_cast<unsigned char*>(memory.take(m / 8 + 1));
   }
 
@@ -153,6 +154,19 @@ struct Instance {
     c = equilibrate(Alone{}, order, rows, has_P ? P : nullptr, q, A, D, E, column, row);
   }
 
+  // Row i of the lower triangle; diagonal tiles are stored whole.
+  template <class T, class Entry>
+  void write_tile_row(const SymmetricTiles<T>& tiles, int lane, index_t i, Entry entry) const {
+    constexpr index_t W = Scalar<T>::lanes;
+    Real<T>* out = reinterpret_cast<Real<T>*>(tiles.tile(i / kTile, 0)) + (i % kTile) * W + lane;
+    const index_t end = (i / kTile + 1) * kTile < order ? (i / kTile + 1) * kTile : order;
+    for (index_t j = 0; j < end; j++) out[j * kTile * W] = Real<T>(entry(j));
+  }
+  template <class T, class Entry>
+  void write_tiles(const SymmetricTiles<T>& tiles, int lane, Entry entry) const {
+    for (index_t i = 0; i < order; i++) write_tile_row(tiles, lane, i, [&](index_t j) { return entry(i, j); });
+  }
+
   // Writes the equilibrated problem into lane `lane` of a system and the way back to its own units.
   template <class T>
   void scatter(System<T>& w, T* unit_x, T* unit_z, T& cost_scale, int lane) const {
@@ -169,12 +183,20 @@ struct Instance {
         for (index_t j = 0; j < width; j++) out[j * W] = R(source[j0 + j] * D[j0 + j] * e);
       }
     }
-    if (has_P) {
+    const index_t zero = w.shape.rows.zero;
+    if (has_P) write_tiles(w.P, lane, [&](index_t i, index_t j) { return P[i * n + j] * D[j] * (D[i] * c); });
+    if (zero > 0) {
+      // P + EᵀE, row by row.
+      double* sum = row_sum;
       for (index_t i = 0; i < n; i++) {
-        const double d = D[i] * c;
-        R* out = reinterpret_cast<R*>(w.k.P.tile(i / kTile, 0)) + (i % kTile) * W + lane;
-        const index_t end = (i / kTile + 1) * kTile < n ? (i / kTile + 1) * kTile : n;  // diagonal tiles are stored whole
-        for (index_t j = 0; j < end; j++) out[j * kTile * W] = R(P[i * n + j] * D[j] * d);
+        for (index_t j = 0; j < n; j++) sum[j] = has_P ? P[i * n + j] * (D[i] * c) : 0;
+        for (index_t k = 0; k < zero; k++) {
+          const double* e = A + k * n;
+          const double f = e[i] * D[i] * E[k] * E[k];
+          if (f != 0)
+            for (index_t j = 0; j < n; j++) sum[j] += f * e[j];
+        }
+        write_tile_row(w.k.P, lane, i, [&](index_t j) { return sum[j] * D[j]; });
       }
     }
     for (index_t j = 0; j < n; j++) {
@@ -192,8 +214,8 @@ struct Instance {
 // What no lane ever writes: ones on the padded diagonal of P, zeros everywhere else.
 template <class T>
 void prepare_padding(System<T>& w) {
-  for (index_t i = 0; i < SymmetricTiles<T>::words(tiles(w.shape.n)); i++) w.k.P.data[i] = T{};
-  for (index_t i = w.shape.n; i < w.shape.columns(); i++) w.k.P.at(i, i) = broadcast<T>(1);
+  for (index_t i = 0; i < SymmetricTiles<T>::words(tiles(w.shape.n)); i++) w.P.data[i] = w.k.P.data[i] = T{};
+  for (index_t i = w.shape.n; i < w.shape.columns(); i++) w.P.at(i, i) = w.k.P.at(i, i) = broadcast<T>(1);
 }
 
 }  // namespace GD_NAMESPACE

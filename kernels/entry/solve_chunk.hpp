@@ -1,8 +1,8 @@
 // Solves a run of problems of one batch on one thread, W at a time.
 //
 //   1. fast interior point, to the point where Newton's method takes over (ipm/solve.cuh)
-//   2. Newton polish to rounding error (derivative/newton.cuh)
-//   3. what failed either: a careful interior point to full accuracy, then polish again, and an honest status
+//   2. Newton polish to rounding error (derivative/newton.cuh); what fails resumes 1, goes further and tries again
+//   3. what failed both: a careful interior point to full accuracy, then polish, and an honest status
 //
 // Between the stages a problem is its equilibrated iterate and its scaling, kept for the chunk. Every lane computes what
 // it would compute alone: results do not depend on the batch, the chunk, the position or the number of threads.
@@ -33,9 +33,12 @@ inline double solve_flops(const Shape& s) {
 }
 inline double product_flops(const Shape& s) { return 2 * double(s.n) * double(s.n) + 4 * double(s.m()) * double(s.n); }
 
-constexpr int kFastIterations = 25;
-constexpr double kCrossover = 1e-4;  // relative optimality at which Newton's method takes over
+// Relative optimality at which Newton's method takes over: early, and once more for those that it was too early for.
+constexpr double kCrossover = 5e-4, kLaterCrossover = 1e-6;
+constexpr int kFastIterations = 25;  // what takes longer is better off with the careful run
 constexpr double kAccept = 1e-9;
+
+enum class Run { fresh, resumed, careful };  // careful: from the start, to full accuracy, with refinement
 
 struct Saved {  // of one problem, equilibrated; index: position in the chunk
   double *x, *z, *s, *D, *E;
@@ -57,7 +60,7 @@ struct ChunkSolver {
   Saved saved;
   index_t capacity, begin, count;
   int *list, *failed;
-  InteriorSettings strict, almost, fast;
+  InteriorSettings strict, almost, fast, later;
 
   // How many problems a chunk holds, given its share of memory: bounded, and a multiple of the lanes.
   static index_t chunk(const Shape& s) {
@@ -126,6 +129,8 @@ struct ChunkSolver {
     fast.max_iter = o.max_iter < kFastIterations ? o.max_iter : kFastIterations;
     fast.refinements = 0;
     fast.keep_best = false;
+    later = fast;
+    later.tol_gap_abs = later.tol_gap_rel = later.tol_feas = kLaterCrossover;
   }
 
   void run() {
@@ -136,20 +141,23 @@ struct ChunkSolver {
       list[n_list++] = int(i);
     }
     if (job.warm_x && job.settings->polish) {
-      n_failed = polish(list, n_list, false, true);
+      n_failed = polish(list, n_list, false, NewtonSettings{4, 20, kAccept}, true);
       swap_lists(n_list, n_failed);
     }
     if (job.settings->polish) {
-      n_list = interior_stage(list, n_list, fast, false);  // keeps in `list` what reached the crossover
-      n_failed = polish(list, n_list, false, false);
+      n_list = interior_stage(list, n_list, fast, Run::fresh);
+      n_failed = polish(list, n_list, false, NewtonSettings{3, 20, kAccept});
+      swap_lists(n_list, n_failed);
+      n_list = interior_stage(list, n_list, later, Run::resumed);
+      n_failed = polish(list, n_list, false, NewtonSettings{8, 40, kAccept});
       for (index_t i = 0; i < count; i++)
         if (saved.state[i] == outcome::stalled || saved.state[i] == outcome::iteration_limit) failed[n_failed++] = int(i);
       sort(failed, n_failed);
       counters.resumed += n_failed;
       swap_lists(n_list, n_failed);
     }
-    n_list = interior_stage(list, n_list, strict, true);
-    polish(list, n_list, true, false);
+    n_list = interior_stage(list, n_list, strict, Run::careful);
+    polish(list, n_list, true, NewtonSettings{8, 40, kAccept});
     for (index_t i = 0; i < count; i++) {
       counters.interior += long(saved.iterations[i]);
       counters.newton += long(saved.newton[i]);
@@ -207,7 +215,7 @@ struct ChunkSolver {
     ChunkSolver& c;
     const int* todo;
     index_t n_todo, next;
-    bool resume;
+    Run run;
     int* reached;
     index_t n_reached;
     int problem_of[W];
@@ -222,7 +230,7 @@ struct ChunkSolver {
           while (next < n_todo && problem_of[lane] < 0) {
             const int i = todo[next++];
             if (c.load_instance(i)) {
-              c.load_interior(i, lane, resume);
+              c.load_interior(i, lane, run);
               problem_of[lane] = i;
             }
           }
@@ -233,7 +241,7 @@ struct ChunkSolver {
     }
     void store(InteriorState<T>& s, int lane, int out) {
       const int i = problem_of[lane];
-      c.saved.iterations[i] += double(get_lane(s.iterations, lane));
+      c.saved.iterations[i] = double(get_lane(s.iterations, lane));
       c.saved.state[i] = out;
       if (out == outcome::primal_infeasible || out == outcome::dual_infeasible) {
         c.write_certificate(i, lane, out);
@@ -243,7 +251,7 @@ struct ChunkSolver {
         reached[n_reached++] = i;
         return;
       }
-      if (resume) {
+      if (run == Run::careful) {
         if (get_lane(s.best_merit, lane) < Real<T>(1e29)) c.save_interior(i, lane, s.best_x, s.best_z, s.best_s, s.best_tau, s.best_kappa);
         reached[n_reached++] = i;
       } else {
@@ -253,9 +261,9 @@ struct ChunkSolver {
   };
 
   // Runs a list through the interior point. Returns how many of it are to be polished, in order, in `list`.
-  index_t interior_stage(const int* todo, index_t n_todo, const InteriorSettings& o, bool resume) {
+  index_t interior_stage(const int* todo, index_t n_todo, const InteriorSettings& o, Run run) {
     if (n_todo == 0) return 0;
-    Feeder feeder{*this, todo, n_todo, 0, resume, list, 0, {}};
+    Feeder feeder{*this, todo, n_todo, 0, run, list, 0, {}};
     for (int lane = 0; lane < W; lane++) feeder.problem_of[lane] = -1;
     interior.since_best = interior.best_merit = T{};
     interior_point(Alone{}, interior, o, feeder);
@@ -263,37 +271,58 @@ struct ChunkSolver {
     return feeder.n_reached;
   }
 
-  void load_interior(index_t i, int lane, bool resume) {
+  // A fresh start has x = 0, τ = κ = 1 and, cone by cone, s = ρe, z = e/ρ with ρ the larger of 1 and what b allows: rows
+  // with a huge bound start feasible and centred. A resumed problem starts from its saved iterate.
+  void load_interior(index_t i, int lane, Run run) {
     using R = Real<T>;
     InteriorState<T>& s = interior;
     const index_t n = shape.n, m = shape.m();
     instance.scatter(s.w, s.unit_x, s.unit_z, s.cost_scale, lane);
-    // The careful run starts afresh: an iterate that led nowhere is a poor guide.
-    const ConeRows& rows = shape.rows;
-    for (index_t j = 0; j < n; j++) {
-      set_lane(s.x[j], lane, R(0));
-      set_lane(s.Px[j], lane, R(0));
+    double *x = saved.x + i * n, *z = saved.z + i * m, *slack = saved.s + i * m, kappa = saved.kappa[i];
+    if (run != Run::resumed) {
+      const ConeRows& rows = shape.rows;
+      kappa = 1;
+      for (index_t j = 0; j < n; j++) x[j] = 0;
+      for (index_t k = 0; k < m; k++) z[k] = slack[k] = 0;
+      for (index_t k = rows.zero; k < rows.zero + rows.nonnegative; k++) {
+        slack[k] = maximum(instance.b[k] * instance.E[k], 1.0);
+        z[k] = 1 / slack[k];
+      }
+      for (index_t cone = 0; cone < rows.second_order_count; cone++) {
+        const index_t k = rows.second_order_start[cone];
+        slack[k] = maximum(instance.b[k] * instance.E[k], 1.0);
+        z[k] = 1 / slack[k];
+      }
     }
+    // Px, Aᵀz and Ax, for this lane alone.
+    double *Az = instance.column, *Px = instance.column + n;
+    for (index_t j = 0; j < n; j++) Az[j] = Px[j] = 0;
     for (index_t k = 0; k < m; k++) {
-      set_lane(s.z[k], lane, R(0));
-      set_lane(s.s[k], lane, R(0));
-      set_lane(s.Ax[k], lane, R(0));
-    }
-    double* sums = instance.column;
-    for (index_t j = 0; j < n; j++) sums[j] = 0;
-    auto unit = [&](index_t k) {
-      set_lane(s.z[k], lane, R(1));
-      set_lane(s.s[k], lane, R(1));
       const double* a = instance.A + k * n;
-      for (index_t j = 0; j < n; j++) sums[j] += a[j] * instance.E[k];
-    };
-    for (index_t k = rows.zero; k < rows.zero + rows.nonnegative; k++) unit(k);
-    for (index_t cone = 0; cone < rows.second_order_count; cone++) unit(rows.second_order_start[cone]);
-    for (index_t j = 0; j < n; j++) set_lane(s.Az[j], lane, R(sums[j] * instance.D[j]));
+      const double zk = z[k] * instance.E[k];
+      double Ax = 0;
+      if (zk != 0)
+        for (index_t j = 0; j < n; j++) Az[j] += a[j] * zk;
+      if (run == Run::resumed)
+        for (index_t j = 0; j < n; j++) Ax += a[j] * instance.D[j] * x[j];
+      set_lane(s.Ax[k], lane, R(Ax * instance.E[k]));
+      set_lane(s.z[k], lane, R(z[k]));
+      set_lane(s.s[k], lane, R(slack[k]));
+    }
+    if (run == Run::resumed && instance.has_P)
+      for (index_t r = 0; r < n; r++) {
+        const double f = x[r] * instance.D[r] * instance.c;
+        for (index_t j = 0; j < n; j++) Px[j] += f * instance.P[r * n + j];
+      }
+    for (index_t j = 0; j < n; j++) {
+      set_lane(s.x[j], lane, R(x[j]));
+      set_lane(s.Az[j], lane, R(Az[j] * instance.D[j]));
+      set_lane(s.Px[j], lane, R(Px[j] * instance.D[j]));
+    }
     set_lane(s.tau, lane, R(1));
-    set_lane(s.kappa, lane, R(1));
-    set_lane(s.iterations, lane, R(0));
-    set_lane(s.regularisation, lane, R(resume ? 1e-10 : 1e-9));
+    set_lane(s.kappa, lane, R(kappa));
+    set_lane(s.iterations, lane, R(saved.iterations[i]));
+    set_lane(s.regularisation, lane, R(run == Run::careful ? 1e-10 : 1e-9));
     set_lane(s.best_merit, lane, R(1e30));
     set_lane(s.since_best, lane, R(0));
   }
@@ -315,7 +344,7 @@ struct ChunkSolver {
 
   // Newton from the saved iterates (or the warm start). Problems that converge are written out; the others are too if
   // `last`, with the better of what Newton and the interior point found, else they go to `failed`. Returns their number.
-  index_t polish(const int* todo, index_t n_todo, bool last, bool warm) {
+  index_t polish(const int* todo, index_t n_todo, bool last, const NewtonSettings& o, bool warm = false) {
     index_t n_failed = 0;
     int lane_problem[W];
     for (index_t first = 0; first < n_todo;) {
@@ -329,7 +358,7 @@ struct ChunkSolver {
         }
         lane_problem[used++] = i;
       }
-      if (used) n_failed = polish_pack(lane_problem, used, last, warm, n_failed);
+      if (used) n_failed = polish_pack(lane_problem, used, last, o, n_failed);
     }
     return n_failed;
   }
@@ -358,7 +387,7 @@ struct ChunkSolver {
     return true;
   }
 
-  index_t polish_pack(const int* lane_problem, int used, bool last, bool warm, index_t n_failed) {
+  index_t polish_pack(const int* lane_problem, int used, bool last, const NewtonSettings& o, index_t n_failed) {
     const Alone g{};
     const T one = broadcast<T>(1);
     T flags{};
@@ -369,12 +398,12 @@ struct ChunkSolver {
     T merit = broadcast<T>(1e30), near = merit;
     Residuals<T> r{};
     if (refine) {
-      newton_result = newton(g, map, live, NewtonSettings{warm ? 4 : 8, 40, kAccept});
+      newton_result = newton(g, map, live, o);
       r = assess(g, map);
       merit = optimality_merit(r, strict);
       near = optimality_merit(r, almost);
     }
-    T margin{}, size = broadcast<T>(1e-300);
+    T margin{}, size = broadcast<T>(1e-8);  // v's own size, unless it is nothing beside the data
     for (index_t k = shape.rows.zero; k < shape.m(); k++) size = maximum(absolute(map.v[k]), size);
     margin = cone_margin(g, shape.rows, map.v) / size;
     const Mask<T> good = merit <= one;
@@ -436,7 +465,7 @@ struct ChunkSolver {
 
   void products_of_point() {
     const Alone g{};
-    multiply_symmetric(g, map.w.k.P, tiles(shape.n), map.x, map.Px);
+    multiply_symmetric(g, map.w.P, tiles(shape.n), map.x, map.Px);
     multiply<1>(g, map.w.A, shape.m(), shape.n, map.x, 0, map.Ax, 0);
     multiply_transposed<1>(g, map.w.A, 0, shape.m(), shape.n, map.y, 0, map.Ay, 0);
   }

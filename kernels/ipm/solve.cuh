@@ -21,7 +21,7 @@ template <class T, class G>
 GD_HD void compute_products(const G& g, const InteriorState<T>& i) {
   const Shape& shape = i.w.shape;
   g.sync();
-  multiply_symmetric(g, i.w.k.P, tiles(shape.n), i.x, i.Px);
+  multiply_symmetric(g, i.w.P, tiles(shape.n), i.x, i.Px);
   multiply_transposed<1>(g, i.w.A, 0, shape.m(), shape.n, i.z, 0, i.Az, 0);
   multiply<1>(g, i.w.A, shape.m(), shape.n, i.x, 0, i.Ax, 0);
   g.sync();

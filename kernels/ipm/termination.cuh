@@ -7,8 +7,8 @@ namespace GD_NAMESPACE {
 // Scalars of one iterate, in the problem's own units and divided by τ, but for `mu`, `gap_residual` and `xPx_embedded`.
 template <class T>
 struct Residuals {
-  T primal, dual;              // ‖Ax + s − b‖∞, ‖Px + q + Aᵀz‖∞
-  T primal_size, dual_size;    // what they are compared with
+  T primal, dual;                    // ‖Ax + s − b‖∞, ‖Px + q + Aᵀz‖∞
+  T primal_relative, dual_relative;  // the largest entry, each divided by `row_size` of its row
   T objective, dual_objective, gap;
   T mu;                        // (sᵀz + τκ)/(ν + 1)
   T gap_residual;              // r_τ = qᵀx + bᵀz + κ + xᵀPx/τ
@@ -17,35 +17,48 @@ struct Residuals {
   T Px_norm, Az_norm, slack_norm;  // of the embedding
 };
 
+// What a row's residual is compared with: its own terms, or one in the problem's own units, whichever is largest. Row by
+// row, so that one huge entry (a bound of 1e10, say) does not excuse the others. `reach` bounds the terms that cancelled.
+template <class T>
+GD_HD T row_size(T a, T b, T c, T reach, T one) {
+  return maximum(maximum(maximum(absolute(a), absolute(b)), maximum(absolute(c), reach)), one);
+}
+
+template <class T, class G>
+GD_HD T largest_entry(const G& g, const T* v, index_t count) {
+  T r{};
+  for (index_t j = g.rank(); j < count; j += g.size()) r = maximum(absolute(v[j]), r);
+  return g.max(r);
+}
+
 // Fills rx = Px + qτ + Aᵀz and rz = Ax + s − bτ from the products.
 template <class T, class G>
 GD_HD Residuals<T> compute_residuals(const G& g, const InteriorState<T>& i) {
   const Shape& shape = i.w.shape;
   const T tau = i.tau, inverse_tau = broadcast<T>(1) / tau;
-  T rx{}, Px{}, Az{}, q{}, xPx{}, qx{};
+  const T reach_x = largest_entry(g, i.x, shape.n), reach_z = largest_entry(g, i.z, shape.m());
+  T rx{}, Px{}, Az{}, xPx{}, qx{}, dual_relative{};
   for (index_t j = g.rank(); j < shape.n; j += g.size()) {
-    const T qj = i.w.q[j], r = i.Px[j] + qj * tau + i.Az[j], unit = i.unit_x[j];
+    const T qj = i.w.q[j] * tau, r = i.Px[j] + qj + i.Az[j], unit = i.unit_x[j];
     i.rx[j] = r;
     rx = maximum(absolute(T(r * unit)), rx);
     Px = maximum(absolute(T(i.Px[j] * unit)), Px);
     Az = maximum(absolute(T(i.Az[j] * unit)), Az);
-    q = maximum(absolute(T(qj * unit)), q);
+    dual_relative = maximum(T(absolute(r) / row_size(qj, i.Px[j], i.Az[j], reach_z, T(tau / unit))), dual_relative);
     xPx += i.x[j] * i.Px[j];
-    qx += qj * i.x[j];
+    qx += i.w.q[j] * i.x[j];
   }
-  T rz{}, b{}, Ax{}, s{}, slack{}, bz{}, sz{};
+  T rz{}, slack{}, bz{}, sz{}, primal_relative{};
   for (index_t k = g.rank(); k < shape.m(); k += g.size()) {
-    const T bk = i.w.b[k], a = i.Ax[k] + i.s[k], r = a - bk * tau, unit = i.unit_z[k];
+    const T bk = i.w.b[k] * tau, a = i.Ax[k] + i.s[k], r = a - bk, unit = i.unit_z[k];
     i.rz[k] = r;
     rz = maximum(absolute(T(r * unit)), rz);
-    b = maximum(absolute(T(bk * unit)), b);
-    Ax = maximum(absolute(T(i.Ax[k] * unit)), Ax);
-    s = maximum(absolute(T(i.s[k] * unit)), s);
     slack = maximum(absolute(T(a * unit)), slack);
-    bz += bk * i.z[k];
+    primal_relative = maximum(T(absolute(r) / row_size(bk, i.Ax[k], i.s[k], reach_x, T(tau / unit))), primal_relative);
+    bz += i.w.b[k] * i.z[k];
     sz += i.s[k] * i.z[k];
   }
-  const T inverse_cost = broadcast<T>(1) / i.cost_scale, one = broadcast<T>(1), half = broadcast<T>(0.5);
+  const T inverse_cost = broadcast<T>(1) / i.cost_scale, half = broadcast<T>(0.5);
   xPx = g.sum(xPx);
   qx = g.sum(qx);
   bz = g.sum(bz);
@@ -61,8 +74,8 @@ GD_HD Residuals<T> compute_residuals(const G& g, const InteriorState<T>& i) {
   r.curvature = xPx * inverse_tau * inverse_tau;
   r.primal = g.max(rz) * inverse_tau;
   r.dual = g.max(rx) * inverse_tau;
-  r.primal_size = maximum(T(g.max(b) + (g.max(Ax) + g.max(s)) * inverse_tau), one);
-  r.dual_size = maximum(T(g.max(q) + (r.Px_norm + r.Az_norm) * inverse_tau), one);
+  r.primal_relative = g.max(primal_relative);
+  r.dual_relative = g.max(dual_relative);
   const T quadratic = r.curvature * inverse_cost * half;
   r.objective = quadratic + r.linear_cost * inverse_tau;
   r.dual_objective = -quadratic - r.linear_dual * inverse_tau;
@@ -75,11 +88,11 @@ template <class T>
 GD_HD T optimality_merit(const Residuals<T>& r, const InteriorSettings& o) {
   const T scale = minimum(absolute(r.objective), absolute(r.dual_objective));
   const T allowed = maximum(T(scale * broadcast<T>(o.tol_gap_rel)), broadcast<T>(o.tol_gap_abs));
-  const T feasibility = maximum(T(r.primal / r.primal_size), T(r.dual / r.dual_size)) * broadcast<T>(1 / o.tol_feas);
+  const T feasibility = maximum(r.primal_relative, r.dual_relative) * broadcast<T>(1 / o.tol_feas);
   const T gap = r.gap / allowed;
   // A NaN must not pass for a small number.
   const T merit = maximum(feasibility, gap);
-  return select((feasibility == feasibility) & (gap == gap), merit, broadcast<T>(1e30));
+  return select(is_tame(T(r.primal + r.dual)) & (gap == gap), merit, broadcast<T>(1e30));
 }
 
 // Aᵀz = 0 with bᵀz < 0, and Px = 0, −Ax ∈ K with qᵀx < 0. The embedding tells the two worlds apart by τ and κ, of which

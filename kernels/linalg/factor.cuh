@@ -1,9 +1,10 @@
 // The quasi-definite factorisation: assembly of the condensed matrix and its LDLᵀ, tile by tile.
 //
-//     K = [ P + H + ε   Eᵀ ]  = L S Lᵀ,   H = ÃᵀÃ,   S = diag(+1 … +1, −1 … −1),
-//         [ E          −δ  ]
+//     K = [ P + EᵀE + ÃᵀÃ + ε   Eᵀ ]  = L S Lᵀ,   S = diag(+1 … +1, −1 … −1),
+//         [ E                  −δ  ]
 //
-// with E the equality rows. L carries √|d| in its columns (a signed Cholesky factor); its diagonal is stored as a
+// with E the equality rows. Without EᵀE the upper block could be singular where the whole is not (an LP whose vertex is
+// held by equalities), and eliminating it first would lose the digits; as E u is known, EᵀE costs a term on the right. L carries √|d| in its columns (a signed Cholesky factor); its diagonal is stored as a
 // reciprocal. Quasi-definite matrices have this factorisation in any order (Vanderbei 1995), so no pivoting is needed;
 // pivots that cancellation has destroyed are replaced, see `factorise`.
 #pragma once
@@ -46,7 +47,7 @@ GD_HD void update_tile(T (&acc)[kTile][kTile], const T* GD_RESTRICT a, const T* 
 // One factorisation's operands. The first `blocks` tile rows belong to the variables, the rest to the equality rows.
 template <class T>
 struct Quasidefinite {
-  SymmetricTiles<T> P;   // with ones on the padded diagonal
+  SymmetricTiles<T> P;   // P + EᵀE, with ones on the padded diagonal
   Panels<T> scaled;      // Ã, `scaled_rows` rows
   Panels<T> equalities;  // E, the first rows of A
   SymmetricTiles<T> L;   // the factor

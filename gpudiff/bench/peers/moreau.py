@@ -6,7 +6,6 @@ mode" in a table is the faster of the two among those that solved every problem.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -58,7 +57,6 @@ class MoreauActiveSet(_Moreau):
 
 class _Session:
     def __init__(self, mode: str, batch: Batch, derivatives: bool) -> None:
-        os.environ.setdefault("RAYON_NUM_THREADS", "1")
         moreau = load("moreau")
         cones = batch.cones
         self.batch = batch

@@ -1,0 +1,236 @@
+// Runs the kernels with a cooperative group of real threads on one problem after another, and compares with one thread.
+//
+//     group_solve SIZE [FILE:LINE | all]      a group of SIZE; without the barrier at FILE:LINE, or without any
+//     group_solve SIZE sites                  the same, and prints where the barriers are
+//
+// Exit code 0: equilibration, interior point, Newton and sensitivity did what they do alone. InteriorState and MapState
+// hold their scalars by value: each member has copies of its own, and pointers into one memory that all members share.
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+
+#include "../../kernels/derivative/assess.cuh"
+#include "../../kernels/derivative/newton.cuh"
+#include "../../kernels/derivative/sensitivity.cuh"
+#include "../../kernels/entry/instance.hpp"
+#include "../../kernels/ipm/solve.cuh"
+#include "planted.hpp"
+#include "thread_group.hpp"
+
+using namespace gpudiff;
+
+struct Case {
+  const char* name;
+  int outcome;
+  Planted problem;
+};
+
+struct Answer {
+  int outcome = 0;
+  double iterations = 0, factorisations = 0, residual = 0;
+  std::vector<double> point, sensitivity;  // equilibrated (x, y, s), or the certificate; (u, t)
+};
+
+static Shape shape_of(const Planted& p, std::vector<long>& start) {
+  long row = p.zero + p.nonnegative;
+  for (long d : p.cones) {
+    start.push_back(row);
+    row += d;
+  }
+  return {p.n, {p.zero, p.nonnegative, long(p.cones.size()), start.data(), p.cones.data(), p.m()}};
+}
+
+// Hands one problem to the interior point: s = z = e, x = 0, τ = κ = 1.
+template <class G>
+struct Feeder {
+  const G& g;
+  bool fed = false;
+  int outcome = 0;
+
+  bool exchange(InteriorState<double>& i, bool finished, double out) {
+    if (!finished) return fed;
+    g.sync();
+    if (fed) {
+      outcome = int(out);
+      return false;
+    }
+    const Shape& shape = i.w.shape;
+    for (index_t j = g.rank(); j < shape.n; j += g.size()) i.x[j] = 0;
+    for (index_t k = g.rank(); k < shape.m(); k += g.size()) i.z[k] = i.s[k] = 0;
+    g.sync();
+    cone_identity(g, shape.rows, i.z);
+    cone_identity(g, shape.rows, i.s);
+    i.tau = i.kappa = 1;
+    i.iterations = i.since_best = 0;
+    i.regularisation = 1e-10;
+    i.best_merit = 1e30;
+    compute_products(g, i);
+    return fed = true;
+  }
+};
+
+// What each member does. `memory` holds the packs' words, `scratch` the vectors of the equilibration.
+template <class G>
+static void solve_and_differentiate(const G& g, const Planted& p, const Shape& shape, double* memory, double* scratch,
+                                    Answer& answer) {
+  const index_t n = shape.n, m = shape.m(), zero = shape.rows.zero;
+  Carver<double> interior_memory{memory, 0};
+  InteriorState<double> interior;
+  interior.carve(shape, interior_memory, true);
+  MapState<double> map;
+  map.carve(shape, interior_memory);
+  map.w = interior.w;
+
+  Instance instance{};
+  instance.order = n;
+  instance.P = p.P.data();
+  instance.has_P = p.quadratic;
+  instance.A = p.A.data();
+  instance.q = const_cast<double*>(p.q.data());
+  instance.b = const_cast<double*>(p.b.data());
+  Carver<double> vectors{scratch, 0};
+  instance.D = vectors.take(n);
+  instance.E = vectors.take(m);
+  instance.column = vectors.take(2 * n);
+  instance.row = vectors.take(m);
+  instance.c = equilibrate(g, n, shape.rows, instance.has_P ? instance.P : nullptr, instance.q, instance.A, instance.D,
+                           instance.E, instance.column, instance.row);
+  g.sync();
+  if (g.rank() == 0) {
+    prepare_padding(interior.w);
+    double ignored;
+    instance.scatter(interior.w, interior.unit_x, interior.unit_z, ignored, 0);
+    instance.scatter(map.w, map.unit_x, map.unit_z, ignored, 0);
+  }
+  interior.cost_scale = map.cost_scale = instance.c;
+  g.sync();
+
+  const InteriorSettings settings{1e-8, 1e-8, 1e-8, 1e-8, 1e-8, 60, 1, true};
+  Feeder<G> feeder{g};
+  interior.since_best = interior.best_merit = 0;
+  interior_point(g, interior, settings, feeder);
+
+  const bool reached = feeder.outcome == outcome::reached;
+  const double inverse = 1 / interior.tau;
+  for (index_t j = g.rank(); j < n; j += g.size()) map.x[j] = interior.x[j] * inverse;
+  for (index_t k = g.rank(); k < m; k += g.size()) map.v[k] = (interior.z[k] - interior.s[k]) * inverse;
+  NewtonResult<double> newton_result{};
+  Residuals<double> residuals{};
+  if (reached) {
+    newton_result = newton(g, map, true, NewtonSettings{8, 40, 1e-9});
+    residuals = assess(g, map);
+  }
+  g.sync();
+  if (g.rank() == 0) {
+    answer.outcome = feeder.outcome;
+    answer.iterations = interior.iterations;
+    answer.factorisations = newton_result.factorisations;
+    answer.residual = reached ? optimality_merit(residuals, settings) : 0;
+    for (index_t j = 0; j < n; j++) answer.point.push_back(reached ? map.x[j] * instance.D[j] : interior.x[j]);
+    for (index_t k = 0; k < m; k++) answer.point.push_back(reached ? map.y[k] * instance.E[k] / instance.c : interior.z[k]);
+    for (index_t k = 0; k < m; k++) answer.point.push_back(reached ? map.s[k] / instance.E[k] : interior.s[k]);
+  }
+  if (!reached) return;
+
+  for (index_t j = g.rank(); j < n; j += g.size()) map.e1[j] = double((7 * j + 3) % 11) - 5;
+  for (index_t k = g.rank(); k < m; k += g.size()) map.e2[k] = k < zero ? 1 : double((5 * k + 1) % 7) - 3;
+  solve_sensitivity(g, map, true);
+  g.sync();
+  if (g.rank() == 0) {
+    for (index_t j = 0; j < n; j++) answer.sensitivity.push_back(map.u[j]);
+    for (index_t k = 0; k < m; k++) answer.sensitivity.push_back(map.t[k]);
+  }
+}
+
+struct Memory {
+  Memory(const Shape& shape) {
+    InteriorState<double> interior;
+    MapState<double> map;
+    Carver<double> count{nullptr, 0};
+    interior.carve(shape, count, true);
+    map.carve(shape, count);
+    words.assign(count.used, 0);
+    scratch.assign(3 * shape.n + 2 * shape.m(), 0);
+  }
+  std::vector<double> words, scratch;
+};
+
+static double distance(const std::vector<double>& a, const std::vector<double>& b) {
+  if (a.size() != b.size()) return 1e300;
+  double largest = 0, size = 1;
+  for (std::size_t i = 0; i < a.size(); i++) {
+    largest = std::max(largest, a[i] == b[i] ? 0 : std::fabs(a[i] - b[i]));
+    size = std::max(size, std::fabs(b[i]));
+    if (a[i] != a[i]) return 1e300;
+  }
+  return largest / size;
+}
+
+static std::vector<Case> cases() {
+  Random random(20);
+  std::vector<Case> all;
+  const auto add = [&](const char* name, int outcome, Planted shape) -> Planted& {
+    all.push_back({name, outcome, plant(random, std::move(shape))});
+    return all.back().problem;
+  };
+  add("QP with equalities", outcome::reached, {14, 5, 21, {}, true});
+  add("LP", outcome::reached, {9, 2, 24, {}, false});
+  add("SOCP", outcome::reached, {10, 0, 0, {4, 6, 3, 2, 7}, true});
+  add("mixed", outcome::reached, {13, 6, 11, {3, 5, 8}, true});
+  Planted& scaled = add("mixed, badly scaled", outcome::reached, {9, 3, 7, {4, 3}, true});
+  for (long k = 0; k < scaled.zero + scaled.nonnegative; k++) {  // the solution's y and s move along
+    const double factor = std::pow(10.0, double(k % 7) - 3);
+    for (long j = 0; j < scaled.n; j++) scaled.A[k * scaled.n + j] *= factor;
+    scaled.b[k] *= factor;
+    scaled.s[k] *= factor;
+    scaled.y[k] /= factor;
+  }
+  Planted& infeasible = add("infeasible", outcome::primal_infeasible, {5, 1, 8, {3}, true});
+  for (long j = 0; j < infeasible.n; j++) infeasible.A[2 * infeasible.n + j] = -infeasible.A[1 * infeasible.n + j];
+  infeasible.b[2] = -infeasible.b[1] - 1;  // aᵀx ≤ β and aᵀx ≥ β + 1
+  Planted& unbounded = add("unbounded", outcome::dual_infeasible, {6, 0, 5, {3}, false});
+  for (long k = 0; k < unbounded.m(); k++) unbounded.A[k * 6 + 2] = 0;  // x₂ is free and costs something
+  unbounded.q[2] = 1;
+  return all;
+}
+
+int main(int argc, char** argv) {
+  const int size = argc > 1 ? std::atoi(argv[1]) : 2;
+  const std::string request = argc > 2 ? argv[2] : "";
+  Mutation mutation;
+  const std::size_t colon = request.find(':');
+  if (request == "all") mutation = {"any", 0};
+  if (colon != std::string::npos) mutation = {"/" + request.substr(0, colon), std::atoi(request.c_str() + colon + 1)};
+  std::map<std::string, long> sites;
+  int failures = 0;
+  for (const Case& c : cases()) {
+    std::vector<long> start;
+    const Shape shape = shape_of(c.problem, start);
+    Answer alone, together;
+    Memory first(shape), second(shape);
+    solve_and_differentiate(Alone{}, c.problem, shape, first.words.data(), first.scratch.data(), alone);
+    Meeting meeting(size, mutation);
+    run_group(meeting, [&](const ThreadGroup& g) {
+      solve_and_differentiate(g, c.problem, shape, second.words.data(), second.scratch.data(), together);
+    });
+    for (const auto& [site, count] : meeting.sites) sites[site] += count;
+
+    const bool reached = c.outcome == outcome::reached;
+    std::vector<double> planted = c.problem.x;
+    planted.insert(planted.end(), c.problem.y.begin(), c.problem.y.end());
+    planted.insert(planted.end(), c.problem.s.begin(), c.problem.s.end());
+    const double apart = distance(together.point, alone.point);
+    const double error = reached ? distance(together.point, planted) : 0;
+    const double moved = distance(together.sensitivity, alone.sensitivity);
+    const bool good = alone.outcome == c.outcome && together.outcome == c.outcome &&
+                      std::fabs(together.iterations - alone.iterations) <= 1 && together.residual <= 1 &&
+                      error <= 1e-9 && moved <= 1e-9 && apart <= (reached ? 1e-9 : 1e-6);
+    failures += !good;
+    std::printf("%s %-20s outcome %d %d, iterations %g %g, Newton %g %g, |x - alone| %.1e, |x - x*| %.1e, sensitivity %.1e\n",
+                good ? "ok  " : "FAIL", c.name, alone.outcome, together.outcome, alone.iterations, together.iterations,
+                alone.factorisations, together.factorisations, apart, error, moved);
+  }
+  if (request == "sites")
+    for (const auto& [site, count] : sites) std::printf("site %s %ld\n", site.c_str(), count);
+  return failures ? 1 : 0;
+}
