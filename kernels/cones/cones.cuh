@@ -10,7 +10,7 @@ namespace GD_NAMESPACE {
 
 template <class Visitor>
 GD_HD void for_each_cone(const ConeRows& rows, Visitor visit) {
-  visit(NonnegativeRows{rows.zero, rows.zero + rows.nonnegative});
+  visit(NonnegativeRows{rows.nonnegative_start, rows.nonnegative_start + rows.nonnegative});
   visit(SecondOrderCones{rows.second_order_count, rows.second_order_start, rows.second_order_dimension});
 }
 

@@ -17,9 +17,10 @@ struct Spectral {
   T* eigenvalue;  // 3 per second-order cone
 };
 
-// Which rows belong to which cone, in the kernel's order: zero, nonnegative, second-order.
+// Which rows belong to which cone. The zero cone's come first; the others may lie in any order behind them.
 struct ConeRows {
   index_t zero, nonnegative;           // rows
+  index_t nonnegative_start;
   index_t second_order_count;          // cones
   const index_t* second_order_start;   // [count] first row
   const index_t* second_order_dimension;

@@ -71,6 +71,7 @@ GD_HD NewtonResult<T> newton(const G& g, MapState<T>& i, Mask<T> live, const New
       factorise_map(g, i, renew);
       count = select(renew, T(count + one), count);
     }
+    g.sync();
     cone_apply(g, shape.rows, i.w.F, i.e2, i.t);
     g.sync();
     for (index_t k = zero + g.rank(); k < m; k += g.size()) i.e2[k] = i.t[k];

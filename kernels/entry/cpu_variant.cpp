@@ -25,43 +25,43 @@ inline auto with_width(const Shape& s, Work work) {
   switch (width_of(s)) {
 #if defined(__AVX512F__)
     case Width::eight:
-      return work(double8{});
+      return work(double8{}, float16{});
 #endif
     case Width::one:
-      return work(double{});
+      return work(double{}, double{});
     default:
-      return work(double4{});
+      return work(double4{}, float8{});
   }
 }
 
 static long chunk(const gd_problem* p, const Rows& r) {
   const Shape s = shape_of(*p, r);
-  return with_width(s, [&](auto t) { return long(ChunkSolver<decltype(t)>::chunk(s)); });
+  return with_width(s, [&](auto t, auto f) { return long(ChunkSolver<decltype(t), decltype(f)>::chunk(s)); });
 }
 
 static long bytes(const gd_problem* p, const Rows& r) {
   const Shape s = shape_of(*p, r);
-  return with_width(s, [&](auto t) {
-    const index_t a = ChunkSolver<decltype(t)>::bytes(s), b = ChunkSensitivity<decltype(t)>::bytes(s);
+  return with_width(s, [&](auto t, auto f) {
+    const index_t a = ChunkSolver<decltype(t), decltype(f)>::bytes(s), b = ChunkSensitivity<decltype(t)>::bytes(s);
     return long(a > b ? a : b);
   });
 }
 
 static void solve(const Solve& job, char* memory, long begin, long end, Counters& counters) {
-  with_width(shape_of(*job.problem, job.rows), [&](auto t) {
-    ChunkSolver<decltype(t)> solver(job, memory, begin, end, counters);
+  with_width(shape_of(*job.problem, job.rows), [&](auto t, auto f) {
+    ChunkSolver<decltype(t), decltype(f)> solver(job, memory, begin, end, counters);
     solver.run();
   });
 }
 
 static void jvp(const Sensitivity& job, char* memory, long begin, long end, Counters& counters) {
-  with_width(shape_of(*job.problem, job.rows), [&](auto t) {
+  with_width(shape_of(*job.problem, job.rows), [&](auto t, auto) {
     ChunkSensitivity<decltype(t)>(job, memory, counters).jvp(begin, end);
   });
 }
 
 static void vjp(const Sensitivity& job, char* memory, long begin, long end, Counters& counters) {
-  with_width(shape_of(*job.problem, job.rows), [&](auto t) {
+  with_width(shape_of(*job.problem, job.rows), [&](auto t, auto) {
     ChunkSensitivity<decltype(t)>(job, memory, counters).vjp(begin, end);
   });
 }

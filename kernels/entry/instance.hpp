@@ -167,47 +167,53 @@ struct Instance {
     for (index_t i = 0; i < order; i++) write_tile_row(tiles, lane, i, [&](index_t j) { return entry(i, j); });
   }
 
-  // Writes the equilibrated problem into lane `lane` of a system and the way back to its own units.
+  // Writes the equilibrated problem into lane `lane` of a system, with the way back to its own units.
   template <class T>
   void scatter(System<T>& w, T* unit_x, T* unit_z, T& cost_scale, int lane) const {
-    constexpr index_t W = Scalar<T>::lanes;
     using R = Real<T>;
-    const index_t n = order, m = w.shape.m();
-    R* a = reinterpret_cast<R*>(w.A.data) + lane;
-    for (index_t k = 0; k < m; k++) {
-      const double* source = A + k * n;
-      const double e = E[k];
-      R* out = a + k * kTile * W;
-      for (index_t j0 = 0; j0 < n; j0 += kTile, out += w.A.rows * kTile * W) {
-        const index_t width = n - j0 < kTile ? n - j0 : kTile;
-        for (index_t j = 0; j < width; j++) out[j * W] = R(source[j0 + j] * D[j0 + j] * e);
-      }
-    }
-    const index_t zero = w.shape.rows.zero;
-    if (has_P) write_tiles(w.P, lane, [&](index_t i, index_t j) { return P[i * n + j] * D[j] * (D[i] * c); });
-    if (zero > 0) {
-      // P + EᵀE, row by row.
-      double* sum = row_sum;
-      for (index_t i = 0; i < n; i++) {
-        for (index_t j = 0; j < n; j++) sum[j] = has_P ? P[i * n + j] * (D[i] * c) : 0;
-        for (index_t k = 0; k < zero; k++) {
-          const double* e = A + k * n;
-          const double f = e[i] * D[i] * E[k] * E[k];
-          if (f != 0)
-            for (index_t j = 0; j < n; j++) sum[j] += f * e[j];
-        }
-        write_tile_row(w.k.P, lane, i, [&](index_t j) { return sum[j] * D[j]; });
-      }
-    }
-    for (index_t j = 0; j < n; j++) {
-      set_lane(w.q[j], lane, R(q[j] * D[j] * c));
-      set_lane(unit_x[j], lane, R(1 / (D[j] * c)));
-    }
-    for (index_t k = 0; k < m; k++) {
+    for (index_t k = 0; k < w.shape.m(); k++) {
+      scatter_row(w.A, k, k, lane);
       set_lane(w.b[k], lane, R(b[k] * E[k]));
       set_lane(unit_z[k], lane, R(1 / E[k]));
     }
+    scatter_objective(w, lane);
+    for (index_t j = 0; j < order; j++) {
+      set_lane(w.q[j], lane, R(q[j] * D[j] * c));
+      set_lane(unit_x[j], lane, R(1 / (D[j] * c)));
+    }
     set_lane(cost_scale, lane, R(c));
+  }
+
+  // Row k of the problem becomes row `slot` of the lane.
+  template <class T>
+  void scatter_row(const Panels<T>& panels, index_t k, index_t slot, int lane) const {
+    constexpr index_t W = Scalar<T>::lanes;
+    const double* source = A + k * order;
+    const double e = E[k];
+    Real<T>* out = reinterpret_cast<Real<T>*>(panels.data + slot * kTile) + lane;
+    for (index_t j0 = 0; j0 < order; j0 += kTile, out += panels.rows * kTile * W) {
+      const index_t width = order - j0 < kTile ? order - j0 : kTile;
+      for (index_t j = 0; j < width; j++) out[j * W] = Real<T>(source[j0 + j] * D[j0 + j] * e);
+    }
+  }
+
+  // P, and P + EᵀE where there are equality rows.
+  template <class T>
+  void scatter_objective(System<T>& w, int lane) const {
+    const index_t n = order, zero = w.shape.rows.zero;
+    if (has_P) write_tiles(w.P, lane, [&](index_t i, index_t j) { return P[i * n + j] * D[j] * (D[i] * c); });
+    if (zero == 0) return;
+    double* sum = row_sum;
+    for (index_t i = 0; i < n; i++) {
+      for (index_t j = 0; j < n; j++) sum[j] = has_P ? P[i * n + j] * (D[i] * c) : 0;
+      for (index_t k = 0; k < zero; k++) {
+        const double* e = A + k * n;
+        const double f = e[i] * D[i] * E[k] * E[k];
+        if (f != 0)
+          for (index_t j = 0; j < n; j++) sum[j] += f * e[j];
+      }
+      write_tile_row(w.k.P, lane, i, [&](index_t j) { return sum[j] * D[j]; });
+    }
   }
 };
 

@@ -1,4 +1,7 @@
 // jvp and vjp of a run of problems on one thread, W at a time (derivative/sensitivity.cuh).
+//
+// An inactive inequality takes no part in the linearised system: its multiplier stays zero and its slack follows x. So a
+// lane holds the rows of the zero and second-order cones and, behind them, its problem's active inequalities only.
 #pragma once
 #include "../derivative/sensitivity.cuh"
 #include "solve_chunk.hpp"
@@ -21,7 +24,8 @@ struct ChunkSensitivity {
   MapState<T> map;
   Instance instance;
   double *x, *y, *tangent_x, *tangent_y;  // of one problem, its own units, kernel row order
-  unsigned char* absent;                  // [W, m]
+  index_t* slot;                          // [W, m] the lane's row that holds row k, or −1
+  index_t* cone_start;                    // [second-order cones] first row in the lane's order
 
   static index_t carve_packs(const Shape& s, ChunkSensitivity* self, T* base) {
     Carver<T> memory{base, 0};
@@ -37,14 +41,16 @@ struct ChunkSensitivity {
     instance.order = s.n;
     double* v[4];
     for (int i = 0; i < 4; i++) v[i] = memory.take(i % 2 ? s.m() : s.n);
-    unsigned char* absent = reinterpret_cast<unsigned char*>(memory.take(W * s.m() / 8 + 1));
+    index_t* slot = reinterpret_cast<index_t*>(memory.take(W * s.m()));
+    index_t* cone_start = reinterpret_cast<index_t*>(memory.take(s.rows.second_order_count));
     if (self) {
       self->instance = instance;
       self->x = v[0];
       self->y = v[1];
       self->tangent_x = v[2];
       self->tangent_y = v[3];
-      self->absent = absent;
+      self->slot = slot;
+      self->cone_start = cone_start;
     }
     return memory.used;
   }
@@ -57,52 +63,83 @@ struct ChunkSensitivity {
     carve_packs(shape, this, reinterpret_cast<T*>(memory));
     carve_doubles(shape, this, reinterpret_cast<double*>(memory + pack_bytes(shape)));
     prepare_padding(map.w);
+    ConeRows& rows = map.w.shape.rows;
+    for (index_t cone = 0; cone < rows.second_order_count; cone++)
+      cone_start[cone] = job.rows.second_order_start[cone] - rows.nonnegative;
+    rows.second_order_start = cone_start;
+    rows.nonnegative_start = m - rows.nonnegative;
+  }
+
+  // The rows of a pack: as many active inequalities as the lane with the most has.
+  void set_active(index_t count) {
+    ConeRows& rows = map.w.shape.rows;
+    rows.nonnegative = count;
+    rows.total = rows.nonnegative_start + count;
+    map.w.k.scaled_rows = rows.conic();
   }
 
   double vector(const gd_tensor& t, index_t i, index_t k) const { return read(t, type, i * t.batch + k * t.row); }
   index_t row(index_t k) const { return job.rows.row_of[k]; }
   bool solved(index_t i) const { return point.status[i] == GD_SOLVED || point.status[i] == GD_ALMOST_SOLVED; }
 
-  // Problem i into `lane`: its data and its solution, equilibrated.
-  bool load(index_t i, int lane) {
-    if (!solved(i) || instance.gather(problem, job.rows, i) != Gathered::good) return false;
+  // Problem i into `lane`: its data and its solution, equilibrated. Returns the number of active inequalities, or −1.
+  index_t load(index_t i, int lane) {
+    if (!solved(i) || instance.gather(problem, job.rows, i) != Gathered::good) return -1;
     instance.scale(shape.rows);
-    instance.scatter(map.w, map.unit_x, map.unit_z, map.cost_scale, lane);
+    instance.scatter_objective(map.w, lane);
     for (index_t j = 0; j < n; j++) {
       x[j] = vector(point.x, i, j);
-      set_lane(map.x[j], lane, R(x[j] / instance.D[j]));
+      set_lane(map.unit_x[j], lane, R(1 / (instance.D[j] * instance.c)));
     }
+    set_lane(map.cost_scale, lane, R(instance.c));
+    const index_t zero = job.rows.zero, cones = zero + job.rows.nonnegative, first = map.w.shape.rows.nonnegative_start;
+    index_t next = first;
     for (index_t k = 0; k < m; k++) {
-      absent[lane * m + k] = instance.absent[k];
+      const bool inequality = k >= zero && k < cones;
       y[k] = instance.absent[k] ? 0.0 : vector(point.y, i, row(k));
-      const double s = instance.absent[k] ? 1 : k < job.rows.zero ? 0.0 : vector(point.s, i, row(k)) * instance.E[k];
-      set_lane(map.v[k], lane, R(y[k] * instance.c / instance.E[k] - s));
+      const double s = instance.absent[k] ? 1 : k < zero ? 0.0 : vector(point.s, i, row(k)) * instance.E[k];
+      const double v = y[k] * instance.c / instance.E[k] - s;
+      index_t at = k < zero ? k : k - job.rows.nonnegative;
+      if (inequality) at = v > 0 ? next++ : -1;
+      slot[lane * m + k] = at;
+      if (at < 0) continue;
+      instance.scatter_row(map.w.A, k, at, lane);
+      set_lane(map.v[at], lane, R(v));
+      set_lane(map.unit_z[at], lane, R(1 / instance.E[k]));
     }
-    return true;
+    // What a lane with more active rows leaves over counts as inactive.
+    for (index_t at = next; at < m; at++) {
+      set_lane(map.v[at], lane, R(-1));
+      set_lane(map.e2[at], lane, R(0));
+    }
+    return next - first;
   }
 
   // What the lane's scaling does: D, E and c are exact powers of two, so these inverses are exact.
   double cD(int lane, index_t j) const { return 1 / double(get_lane(map.unit_x[j], lane)); }
-  double E(int lane, index_t k) const { return 1 / double(get_lane(map.unit_z[k], lane)); }
+  double E(int lane, index_t at) const { return 1 / double(get_lane(map.unit_z[at], lane)); }
   double c(int lane) const { return double(get_lane(map.cost_scale, lane)); }
 
   template <class Load, class Unload, class Skip>
   void run(index_t begin, index_t end, Load load_right, Unload unload, Skip skip) {
     index_t of[W];
-    const double flops = factor_flops(shape) + 3 * (solve_flops(shape) + product_flops(shape));
     for (index_t next = begin; next < end;) {
       T flags{};
       int used = 0;
       const index_t first = next;
+      index_t most = 0;
       for (; used < W && next < end; next++) {
-        if (!load(next, used)) continue;
+        const index_t active = load(next, used);
+        if (active < 0) continue;
+        most = active > most ? active : most;
         load_right(next, used);
         set_lane(flags, used, R(1));
         of[used++] = next;
       }
+      set_active(most);
       if (used) solve_sensitivity(Alone{}, map, flags != T{});
       counters.newton += used;
-      counters.flops += used * flops;
+      counters.flops += used * (factor_flops(map.w.shape) + 3 * (solve_flops(map.w.shape) + product_flops(map.w.shape)));
       int lane = 0;  // in the problems' order, so that sums over a shared argument are deterministic
       for (index_t i = first; i < next; i++) {
         if (lane < used && of[lane] == i)
@@ -169,31 +206,35 @@ struct ChunkSensitivity {
     }
     for (index_t j = 0; j < n; j++) set_lane(map.e1[j], lane, R(r1[j] * instance.D[j] * instance.c));
     for (index_t k = 0; k < m; k++) {
-      set_lane(map.e2[k], lane, R(r2[k] * instance.E[k]));
-      set_lane(map.s[k], lane, R(r2[k] * instance.E[k]));  // e2 is overwritten; ds needs it
+      const index_t at = slot[lane * m + k];
+      if (at >= 0) set_lane(map.e2[at], lane, R(r2[k] * instance.E[k]));
+      // ds = r₂ − A dx, once dx is known: an absent row has none.
+      if (job.s) write(*job.s, type, i * job.s->batch + row(k) * job.s->row, r2[k]);
     }
     if (job.obj) write(*job.obj, type, i * job.obj->batch, objective);
-    product_pending = true;
   }
-  bool product_pending = false;
 
   void write_tangent(index_t i, int lane) {
-    if (product_pending) {
-      multiply<1>(Alone{}, map.w.A, m, n, map.u, 0, map.Ax, 0);
-      product_pending = false;
+    double* dx = tangent_x;
+    for (index_t j = 0; j < n; j++) dx[j] = double(get_lane(map.u[j], lane)) * cD(lane, j) / c(lane);
+    for (index_t j = 0; job.x && j < n; j++) write(*job.x, type, i * job.x->batch + j * job.x->row, dx[j]);
+    for (index_t k = 0; job.y && k < m; k++) {
+      const index_t at = slot[lane * m + k];
+      write(*job.y, type, i * job.y->batch + row(k) * job.y->row,
+            at < 0 ? 0.0 : double(get_lane(map.t[at], lane)) * E(lane, at) / c(lane));
     }
-    for (index_t j = 0; job.x && j < n; j++)
-      write(*job.x, type, i * job.x->batch + j * job.x->row, double(get_lane(map.u[j], lane)) * cD(lane, j) / c(lane));
-    for (index_t k = 0; k < m; k++) {
-      const bool gone = absent[lane * m + k];
-      const double scale = E(lane, k);
-      if (job.y)
-        write(*job.y, type, i * job.y->batch + row(k) * job.y->row,
-              gone ? 0.0 : double(get_lane(map.t[k], lane)) * scale / c(lane));
-      if (job.s)
-        write(*job.s, type, i * job.s->batch + row(k) * job.s->row,
-              gone || k < job.rows.zero ? 0.0 : double(get_lane(map.s[k], lane) - get_lane(map.Ax[k], lane)) / scale);
+    for (index_t k = 0; job.s && k < m; k++) {
+      const index_t offset = i * job.s->batch + row(k) * job.s->row;
+      double ds = k < job.rows.zero || absent(i, k) ? 0.0 : read(*job.s, type, offset);
+      if (k >= job.rows.zero && !absent(i, k)) {
+        copy_row(problem.A, type, i * problem.A.batch + row(k) * problem.A.row, problem.A.col, n, instance.column);
+        for (index_t j = 0; j < n; j++) ds -= instance.column[j] * dx[j];
+      }
+      write(*job.s, type, offset, ds);
     }
+  }
+  bool absent(index_t i, index_t k) const {
+    return k >= job.rows.zero && k < job.rows.zero + job.rows.nonnegative && vector(problem.b, i, row(k)) == __builtin_inf();
   }
 
   // ------------------------------------------------------------------------------------------ reverse
@@ -214,8 +255,9 @@ struct ChunkSensitivity {
       const double y_bar = job.y && !gone ? vector(*job.y, i, row(k)) : 0.0;
       if (s_bar != 0)
         for (index_t j = 0; j < n; j++) e1[j] -= instance.A[k * n + j] * s_bar;
-      set_lane(map.e2[k], lane, R(y_bar * instance.E[k] / instance.c));
-      set_lane(map.s[k], lane, R(s_bar / instance.E[k]));
+      const index_t at = slot[lane * m + k];
+      if (at < 0) continue;
+      set_lane(map.e2[at], lane, R(y_bar * instance.E[k] / instance.c));
     }
     for (index_t j = 0; j < n; j++) set_lane(map.e1[j], lane, R(e1[j] * instance.D[j]));
   }
@@ -228,10 +270,13 @@ struct ChunkSensitivity {
       x[j] = vector(point.x, i, j);
     }
     for (index_t k = 0; k < m; k++) {
-      const bool gone = absent[lane * m + k];
-      cv[k] = gone ? 0.0 : double(get_lane(map.t[k], lane) + get_lane(map.s[k], lane)) * E(lane, k);
-      y[k] = gone ? 0.0 : vector(point.y, i, row(k));
+      const index_t at = slot[lane * m + k];
+      cv[k] = at < 0 ? 0.0 : double(get_lane(map.t[at], lane)) * E(lane, at);
+      y[k] = vector(point.y, i, row(k));  // an absent row's is 0
     }
+    if (job.s)
+      for (index_t k = job.rows.zero; k < m; k++)
+        if (!absent(i, k)) cv[k] += vector(*job.s, i, row(k));
     // Envelope: obj adds ½xxᵀ, x, yxᵀ and −y.
     if (job.P) {
       double* out = instance.P_copy;  // one triangle, mirrored: rounding must not make it asymmetric
@@ -250,9 +295,8 @@ struct ChunkSensitivity {
     if (job.A) {
       for (index_t k = 0; k < m; k++) {
         const double yk = y[k], ck = objective * yk - cv[k];
-        const bool gone = absent[lane * m + k];
         double* out = instance.column;
-        for (index_t j = 0; j < n; j++) out[j] = gone ? 0.0 : ck * x[j] - yk * a[j];
+        for (index_t j = 0; j < n; j++) out[j] = ck * x[j] - yk * a[j];
         emit(*job.A, job.A_sum, i, row(k), n, out);
       }
     }

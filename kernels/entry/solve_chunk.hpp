@@ -18,7 +18,7 @@ using gpudiff_entry::Counters;
 using gpudiff_entry::Solve;
 
 inline ConeRows cone_rows(const Rows& r) {
-  return {r.zero, r.nonnegative, r.second_order_count, r.second_order_start, r.second_order_dimension, r.total};
+  return {r.zero, r.nonnegative, r.zero, r.second_order_count, r.second_order_start, r.second_order_dimension, r.total};
 }
 inline Shape shape_of(const gd_problem& p, const Rows& r) { return {p.n, cone_rows(r)}; }
 
@@ -34,11 +34,13 @@ inline double solve_flops(const Shape& s) {
 inline double product_flops(const Shape& s) { return 2 * double(s.n) * double(s.n) + 4 * double(s.m()) * double(s.n); }
 
 // Relative optimality at which Newton's method takes over: early, and once more for those that it was too early for.
-constexpr double kCrossover = 5e-4, kLaterCrossover = 1e-6;
+constexpr double kCrossover = 5e-4, kCrossoverMu = 5e-5, kCrossoverFeasibility = 1e-2, kLaterCrossover = 1e-6;
 constexpr int kFastIterations = 25;  // what takes longer is better off with the careful run
 constexpr double kAccept = 1e-9;
 
-enum class Run { fresh, resumed, careful };  // careful: from the start, to full accuracy, with refinement
+// fast: from the start, in F. resumed: from the saved iterate, or from the start if there is none. careful: from the
+// start, to full accuracy, with refinement.
+enum class Run { fast, resumed, careful };
 
 struct Saved {  // of one problem, equilibrated; index: position in the chunk
   double *x, *z, *s, *D, *E;
@@ -47,13 +49,16 @@ struct Saved {  // of one problem, equilibrated; index: position in the chunk
   static index_t words(index_t n, index_t m) { return 2 * n + 3 * m + 5; }
 };
 
-template <class T>
+// T: packs of doubles, for everything that must be exact. F: packs for the fast interior point alone, which only has to
+// bring Newton's method into its basin: single precision does that at twice the speed.
+template <class T, class F>
 struct ChunkSolver {
   static constexpr int W = Scalar<T>::lanes;
   const Solve& job;
   const gd_problem& problem;
   Counters& counters;
   Shape shape;
+  InteriorState<F> quick;
   InteriorState<T> interior;
   MapState<T> map;
   Instance instance;
@@ -65,8 +70,9 @@ struct ChunkSolver {
   // How many problems a chunk holds, given its share of memory: bounded, and a multiple of the lanes.
   static index_t chunk(const Shape& s) {
     const index_t fit = (index_t(4) << 20) / (8 * Saved::words(s.n, s.m()));
-    const index_t many = fit < 32 * W ? fit : 32 * W;
-    return many < W ? W : many / W * W;
+    const index_t lanes = Scalar<F>::lanes;
+    const index_t many = fit < 32 * lanes ? fit : 32 * lanes;
+    return many < lanes ? lanes : many / lanes * lanes;
   }
 
   static index_t carve_packs(const Shape& s, ChunkSolver* self, T* base) {
@@ -110,17 +116,30 @@ struct ChunkSolver {
     }
     return memory.used;
   }
-  static index_t pack_bytes(const Shape& s) { return (carve_packs(s, nullptr, nullptr) * index_t(sizeof(T)) + 63) / 64 * 64; }
-  static index_t bytes(const Shape& s) { return pack_bytes(s) + 8 * carve_doubles(s, chunk(s), nullptr, nullptr) + 64; }
+  static index_t carve_quick(const Shape& s, ChunkSolver* self, F* base) {
+    Carver<F> memory{base, 0};
+    InteriorState<F> i;
+    i.carve(s, memory, false);
+    if (self) self->quick = i;
+    return memory.used;
+  }
+  static index_t whole_lines(index_t bytes) { return (bytes + 63) / 64 * 64; }
+  static index_t pack_bytes(const Shape& s) { return whole_lines(carve_packs(s, nullptr, nullptr) * index_t(sizeof(T))); }
+  static index_t quick_bytes(const Shape& s) { return whole_lines(carve_quick(s, nullptr, nullptr) * index_t(sizeof(F))); }
+  static index_t bytes(const Shape& s) {
+    return pack_bytes(s) + quick_bytes(s) + 8 * carve_doubles(s, chunk(s), nullptr, nullptr) + 64;
+  }
 
   ChunkSolver(const Solve& job_, char* memory, index_t begin_, index_t end, Counters& counters_)
       : job(job_), problem(*job_.problem), counters(counters_), shape(shape_of(*job_.problem, job_.rows)),
         capacity(chunk(shape)), begin(begin_), count(end - begin_) {
     carve_packs(shape, this, reinterpret_cast<T*>(memory));
-    carve_doubles(shape, capacity, this, reinterpret_cast<double*>(memory + pack_bytes(shape)));
+    carve_quick(shape, this, reinterpret_cast<F*>(memory + pack_bytes(shape)));
+    carve_doubles(shape, capacity, this, reinterpret_cast<double*>(memory + pack_bytes(shape) + quick_bytes(shape)));
     prepare_padding(interior.w);
+    prepare_padding(quick.w);
     const gd_settings& o = *job.settings;
-    strict = {o.tol_gap_abs, o.tol_gap_rel, o.tol_feas, o.tol_infeas_abs, o.tol_infeas_rel, o.max_iter, 1, true};
+    strict = {o.tol_gap_abs, o.tol_gap_rel, o.tol_feas, o.tol_infeas_abs, o.tol_infeas_rel, o.max_iter, 1, true, 0, 0};
     almost = strict;
     almost.tol_gap_abs = almost.tol_gap_rel = maximum(5e-5, o.tol_gap_rel);
     almost.tol_feas = maximum(1e-4, o.tol_feas);
@@ -129,8 +148,13 @@ struct ChunkSolver {
     fast.max_iter = o.max_iter < kFastIterations ? o.max_iter : kFastIterations;
     fast.refinements = 0;
     fast.keep_best = false;
+    fast.crossover_mu = kCrossoverMu;
+    fast.crossover_feas = kCrossoverFeasibility;
     later = fast;
+    later.crossover_mu = 0;
+    if (sizeof(Real<F>) == 4) fast.tol_infeas_rel = maximum(1e-4, o.tol_infeas_rel);
     later.tol_gap_abs = later.tol_gap_rel = later.tol_feas = kLaterCrossover;
+    later.max_iter = o.max_iter < 2 * kFastIterations ? o.max_iter : 2 * kFastIterations;
   }
 
   void run() {
@@ -145,18 +169,17 @@ struct ChunkSolver {
       swap_lists(n_list, n_failed);
     }
     if (job.settings->polish) {
-      n_list = interior_stage(list, n_list, fast, Run::fresh);
+      n_list = interior_stage(quick, list, n_list, fast, Run::fast);
       n_failed = polish(list, n_list, false, NewtonSettings{3, 20, kAccept});
+      n_failed = add_unreached(n_failed);
       swap_lists(n_list, n_failed);
-      n_list = interior_stage(list, n_list, later, Run::resumed);
+      n_list = interior_stage(interior, list, n_list, later, Run::resumed);
       n_failed = polish(list, n_list, false, NewtonSettings{8, 40, kAccept});
-      for (index_t i = 0; i < count; i++)
-        if (saved.state[i] == outcome::stalled || saved.state[i] == outcome::iteration_limit) failed[n_failed++] = int(i);
-      sort(failed, n_failed);
+      n_failed = add_unreached(n_failed);
       counters.resumed += n_failed;
       swap_lists(n_list, n_failed);
     }
-    n_list = interior_stage(list, n_list, strict, Run::careful);
+    n_list = interior_stage(interior, list, n_list, strict, Run::careful);
     polish(list, n_list, true, NewtonSettings{8, 40, kAccept});
     for (index_t i = 0; i < count; i++) {
       counters.interior += long(saved.iterations[i]);
@@ -166,6 +189,13 @@ struct ChunkSolver {
     }
   }
 
+  // Adds what the interior point gave up on to the problems on which Newton's method failed.
+  index_t add_unreached(index_t n_failed) {
+    for (index_t i = 0; i < count; i++)
+      if (saved.state[i] == outcome::stalled || saved.state[i] == outcome::iteration_limit) failed[n_failed++] = int(i);
+    sort(failed, n_failed);
+    return n_failed;
+  }
   void swap_lists(index_t& n_list, index_t n_failed) {
     int* t = list;
     list = failed;
@@ -210,7 +240,8 @@ struct ChunkSolver {
 
   // ------------------------------------------------------------------------------------------ interior point
 
-  // Feeds the interior point with the problems of a list and takes their iterates back.
+  // Feeds the interior point with the problems of a list and takes their iterates back. Q: its packs.
+  template <class Q>
   struct Feeder {
     ChunkSolver& c;
     const int* todo;
@@ -218,68 +249,72 @@ struct ChunkSolver {
     Run run;
     int* reached;
     index_t n_reached;
-    int problem_of[W];
+    int problem_of[Scalar<Q>::lanes];
 
-    Mask<T> exchange(InteriorState<T>& s, Mask<T> finished, T out) {
-      T done{}, live{};
-      done = select(finished, broadcast<T>(1), done);
-      for (int lane = 0; lane < W; lane++) {
+    Mask<Q> exchange(InteriorState<Q>& s, Mask<Q> finished, Q out) {
+      Q done = select(finished, broadcast<Q>(1), Q{}), live{};
+      for (int lane = 0; lane < Scalar<Q>::lanes; lane++) {
         if (get_lane(done, lane) != 0) {
           if (problem_of[lane] >= 0) store(s, lane, int(get_lane(out, lane)));
           problem_of[lane] = -1;
           while (next < n_todo && problem_of[lane] < 0) {
             const int i = todo[next++];
             if (c.load_instance(i)) {
-              c.load_interior(i, lane, run);
+              c.load_interior(s, i, lane, run);
               problem_of[lane] = i;
             }
           }
         }
-        set_lane(live, lane, Real<T>(problem_of[lane] >= 0 ? 1 : 0));
+        set_lane(live, lane, Real<Q>(problem_of[lane] >= 0 ? 1 : 0));
       }
-      return live != T{};
+      return live != Q{};
     }
-    void store(InteriorState<T>& s, int lane, int out) {
+    void store(InteriorState<Q>& s, int lane, int out) {
       const int i = problem_of[lane];
       c.saved.iterations[i] = double(get_lane(s.iterations, lane));
       c.saved.state[i] = out;
       if (out == outcome::primal_infeasible || out == outcome::dual_infeasible) {
-        c.write_certificate(i, lane, out);
+        if (sizeof(Real<Q>) == 8)
+          c.write_certificate(s, i, lane, out);
+        else  // single precision can suspect, not prove
+          c.saved.state[i] = outcome::stalled;
         return;
       }
-      if (c.save_interior(i, lane, s.x, s.z, s.s, s.tau, s.kappa) && out == outcome::reached) {
+      const bool kept = c.save_interior(i, lane, s.x, s.z, s.s, s.tau, s.kappa);
+      if (kept && out == outcome::reached) {
         reached[n_reached++] = i;
-        return;
-      }
-      if (run == Run::careful) {
-        if (get_lane(s.best_merit, lane) < Real<T>(1e29)) c.save_interior(i, lane, s.best_x, s.best_z, s.best_s, s.best_tau, s.best_kappa);
+      } else if (run == Run::careful) {
+        if (get_lane(s.best_merit, lane) < Real<Q>(1e29))
+          c.save_interior(i, lane, s.best_x, s.best_z, s.best_s, s.best_tau, s.best_kappa);
         reached[n_reached++] = i;
-      } else {
-        c.saved.state[i] = out == outcome::reached ? outcome::stalled : out;
+      } else if (out == outcome::reached) {
+        c.saved.state[i] = outcome::stalled;
       }
     }
   };
 
   // Runs a list through the interior point. Returns how many of it are to be polished, in order, in `list`.
-  index_t interior_stage(const int* todo, index_t n_todo, const InteriorSettings& o, Run run) {
+  template <class Q>
+  index_t interior_stage(InteriorState<Q>& state, const int* todo, index_t n_todo, const InteriorSettings& o, Run run) {
     if (n_todo == 0) return 0;
-    Feeder feeder{*this, todo, n_todo, 0, run, list, 0, {}};
-    for (int lane = 0; lane < W; lane++) feeder.problem_of[lane] = -1;
-    interior.since_best = interior.best_merit = T{};
-    interior_point(Alone{}, interior, o, feeder);
+    Feeder<Q> feeder{*this, todo, n_todo, 0, run, list, 0, {}};
+    for (int lane = 0; lane < Scalar<Q>::lanes; lane++) feeder.problem_of[lane] = -1;
+    state.since_best = state.best_merit = Q{};
+    interior_point(Alone{}, state, o, feeder);
     sort(list, feeder.n_reached);
     return feeder.n_reached;
   }
 
   // A fresh start has x = 0, τ = κ = 1 and, cone by cone, s = ρe, z = e/ρ with ρ the larger of 1 and what b allows: rows
   // with a huge bound start feasible and centred. A resumed problem starts from its saved iterate.
-  void load_interior(index_t i, int lane, Run run) {
-    using R = Real<T>;
-    InteriorState<T>& s = interior;
+  template <class Q>
+  void load_interior(InteriorState<Q>& s, index_t i, int lane, Run run) {
+    using R = Real<Q>;
     const index_t n = shape.n, m = shape.m();
     instance.scatter(s.w, s.unit_x, s.unit_z, s.cost_scale, lane);
     double *x = saved.x + i * n, *z = saved.z + i * m, *slack = saved.s + i * m, kappa = saved.kappa[i];
-    if (run != Run::resumed) {
+    const bool resume = run == Run::resumed && saved.state[i] == outcome::reached;
+    if (!resume) {
       const ConeRows& rows = shape.rows;
       kappa = 1;
       for (index_t j = 0; j < n; j++) x[j] = 0;
@@ -303,13 +338,13 @@ struct ChunkSolver {
       double Ax = 0;
       if (zk != 0)
         for (index_t j = 0; j < n; j++) Az[j] += a[j] * zk;
-      if (run == Run::resumed)
+      if (resume)
         for (index_t j = 0; j < n; j++) Ax += a[j] * instance.D[j] * x[j];
       set_lane(s.Ax[k], lane, R(Ax * instance.E[k]));
       set_lane(s.z[k], lane, R(z[k]));
       set_lane(s.s[k], lane, R(slack[k]));
     }
-    if (run == Run::resumed && instance.has_P)
+    if (resume && instance.has_P)
       for (index_t r = 0; r < n; r++) {
         const double f = x[r] * instance.D[r] * instance.c;
         for (index_t j = 0; j < n; j++) Px[j] += f * instance.P[r * n + j];
@@ -322,12 +357,13 @@ struct ChunkSolver {
     set_lane(s.tau, lane, R(1));
     set_lane(s.kappa, lane, R(kappa));
     set_lane(s.iterations, lane, R(saved.iterations[i]));
-    set_lane(s.regularisation, lane, R(run == Run::careful ? 1e-10 : 1e-9));
+    set_lane(s.regularisation, lane, R(sizeof(R) == 4 ? 1e-6 : run == Run::careful ? 1e-10 : 1e-9));
     set_lane(s.best_merit, lane, R(1e30));
     set_lane(s.since_best, lane, R(0));
   }
 
-  bool save_interior(index_t i, int lane, const T* x, const T* z, const T* s, const T& tau, const T& kappa) {
+  template <class Q>
+  bool save_interior(index_t i, int lane, const Q* x, const Q* z, const Q* s, const Q& tau, const Q& kappa) {
     const index_t n = shape.n, m = shape.m();
     const double inverse = 1 / double(get_lane(tau, lane));
     double sum = 0;
@@ -507,13 +543,13 @@ struct ChunkSolver {
   }
 
   // y with Aᵀy = 0, bᵀy = −1, or x with Px = 0, −Ax ∈ K, qᵀx = −1.
-  void write_certificate(index_t i, int lane, int out) {
+  template <class Q>
+  void write_certificate(const InteriorState<Q>& s, index_t i, int lane, int out) {
     const index_t n = shape.n, m = shape.m(), at = begin + i;
     gd_solution& o = *job.out;
     const int type = problem.dtype;
     const double nan = __builtin_nan(""), inf = __builtin_inf();
     const double *D = saved.D + i * n, *E = saved.E + i * m;
-    const InteriorState<T>& s = interior;
     const bool primal = out == outcome::primal_infeasible;
     double product = 0;
     if (primal)

@@ -116,7 +116,9 @@ GD_HD void interior_point(const G& g, InteriorState<T>& i, const InteriorSetting
                  broadcast<T>(outcome::dual_infeasible), out);
     out = select(certifies_primal_infeasible(i, r, o.tol_infeas_abs, o.tol_infeas_rel),
                  broadcast<T>(outcome::primal_infeasible), out);
-    out = select(merit <= one, broadcast<T>(outcome::reached), out);
+    const Mask<T> close = (r.mu <= broadcast<T>(o.crossover_mu) * i.tau * i.tau) &
+                          (maximum(r.primal_relative, r.dual_relative) <= broadcast<T>(o.crossover_feas));
+    out = select((merit <= one) | close, broadcast<T>(outcome::reached), out);
     const Mask<T> finished = live & (out != T{});
     if (any(finished)) {
       live = feeder.exchange(i, finished, out);

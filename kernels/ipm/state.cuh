@@ -14,6 +14,9 @@ struct InteriorSettings {
   int max_iter;
   int refinements;  // per solve
   bool keep_best;   // remember the best iterate, end early when nothing improves
+  // Also good enough: μ/τ² this small with residuals this small, in equilibrated terms; 0 switches it off. What Newton's
+  // method needs is the right active set, which complementarity tells long before single precision gets the residuals down.
+  double crossover_mu, crossover_feas;
 };
 
 template <class T>
