@@ -1,4 +1,4 @@
-// One problem on its way from the caller's arrays into a lane: gathered, checked, equilibrated, scattered.
+// One problem on its way from the caller's arrays into a lane (scatter.hpp): gathered, checked, equilibrated.
 #pragma once
 #include "../equilibrate.cuh"
 #include "../system.cuh"
@@ -34,6 +34,22 @@ GD_HD void copy_row(const gd_tensor& t, int dtype, index_t offset, index_t strid
     copy_row(static_cast<const double*>(t.data) + offset, stride, count, out);
   else
     copy_row(static_cast<const float*>(t.data) + offset, stride, count, out);
+}
+
+// out[j] = Σ_k weight[k] M[k, j] for M [count, n], j < columns: eight columns at a time, the sums in registers.
+GD_HD void weighted_rows(const double* M, index_t count, index_t n, index_t columns, const double* weight, double* out) {
+  index_t first = 0;
+  for (; first + 8 <= columns; first += 8) {
+    double sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+    for (index_t k = 0; k < count; k++)
+      GD_UNROLL for (int l = 0; l < 8; l++) sum[l] += weight[k] * M[k * n + first + l];
+    GD_UNROLL for (int l = 0; l < 8; l++) out[first + l] = sum[l];
+  }
+  for (; first < columns; first++) {
+    double sum = 0;
+    for (index_t k = 0; k < count; k++) sum += weight[k] * M[k * n + first];
+    out[first] = sum;
+  }
 }
 
 // True if every entry is finite: the largest exponent, in integers so that the loop is SIMD.
@@ -153,75 +169,6 @@ struct Instance {
   void scale(const ConeRows& rows) {
     c = equilibrate(Alone{}, order, rows, has_P ? P : nullptr, q, A, D, E, column, row);
   }
-
-  // Row i of the lower triangle; diagonal tiles are stored whole.
-  template <class T, class Entry>
-  void write_tile_row(const SymmetricTiles<T>& tiles, int lane, index_t i, Entry entry) const {
-    constexpr index_t W = Scalar<T>::lanes;
-    Real<T>* out = reinterpret_cast<Real<T>*>(tiles.tile(i / kTile, 0)) + (i % kTile) * W + lane;
-    const index_t end = (i / kTile + 1) * kTile < order ? (i / kTile + 1) * kTile : order;
-    for (index_t j = 0; j < end; j++) out[j * kTile * W] = Real<T>(entry(j));
-  }
-  template <class T, class Entry>
-  void write_tiles(const SymmetricTiles<T>& tiles, int lane, Entry entry) const {
-    for (index_t i = 0; i < order; i++) write_tile_row(tiles, lane, i, [&](index_t j) { return entry(i, j); });
-  }
-
-  // Writes the equilibrated problem into lane `lane` of a system, with the way back to its own units.
-  template <class T>
-  void scatter(System<T>& w, T* unit_x, T* unit_z, T& cost_scale, int lane) const {
-    using R = Real<T>;
-    for (index_t k = 0; k < w.shape.m(); k++) {
-      scatter_row(w.A, k, k, lane);
-      set_lane(w.b[k], lane, R(b[k] * E[k]));
-      set_lane(unit_z[k], lane, R(1 / E[k]));
-    }
-    scatter_objective(w, lane);
-    for (index_t j = 0; j < order; j++) {
-      set_lane(w.q[j], lane, R(q[j] * D[j] * c));
-      set_lane(unit_x[j], lane, R(1 / (D[j] * c)));
-    }
-    set_lane(cost_scale, lane, R(c));
-  }
-
-  // Row k of the problem becomes row `slot` of the lane.
-  template <class T>
-  void scatter_row(const Panels<T>& panels, index_t k, index_t slot, int lane) const {
-    constexpr index_t W = Scalar<T>::lanes;
-    const double* source = A + k * order;
-    const double e = E[k];
-    Real<T>* out = reinterpret_cast<Real<T>*>(panels.data + slot * kTile) + lane;
-    for (index_t j0 = 0; j0 < order; j0 += kTile, out += panels.rows * kTile * W) {
-      const index_t width = order - j0 < kTile ? order - j0 : kTile;
-      for (index_t j = 0; j < width; j++) out[j * W] = Real<T>(source[j0 + j] * D[j0 + j] * e);
-    }
-  }
-
-  // P, and P + EᵀE where there are equality rows.
-  template <class T>
-  void scatter_objective(System<T>& w, int lane) const {
-    const index_t n = order, zero = w.shape.rows.zero;
-    if (has_P) write_tiles(w.P, lane, [&](index_t i, index_t j) { return P[i * n + j] * D[j] * (D[i] * c); });
-    if (zero == 0) return;
-    double* sum = row_sum;
-    for (index_t i = 0; i < n; i++) {
-      for (index_t j = 0; j < n; j++) sum[j] = has_P ? P[i * n + j] * (D[i] * c) : 0;
-      for (index_t k = 0; k < zero; k++) {
-        const double* e = A + k * n;
-        const double f = e[i] * D[i] * E[k] * E[k];
-        if (f != 0)
-          for (index_t j = 0; j < n; j++) sum[j] += f * e[j];
-      }
-      write_tile_row(w.k.P, lane, i, [&](index_t j) { return sum[j] * D[j]; });
-    }
-  }
 };
-
-// What no lane ever writes: ones on the padded diagonal of P, zeros everywhere else.
-template <class T>
-void prepare_padding(System<T>& w) {
-  for (index_t i = 0; i < SymmetricTiles<T>::words(tiles(w.shape.n)); i++) w.P.data[i] = w.k.P.data[i] = T{};
-  for (index_t i = w.shape.n; i < w.shape.columns(); i++) w.P.at(i, i) = w.k.P.at(i, i) = broadcast<T>(1);
-}
 
 }  // namespace GD_NAMESPACE

@@ -22,9 +22,9 @@ struct ChunkSensitivity {
   index_t n, m;
   int type;
   MapState<T> map;
-  Instance instance;
+  Instance instances[W];                  // one per lane
   double *x, *y, *tangent_x, *tangent_y;  // of one problem, its own units, kernel row order
-  index_t* slot;                          // [W, m] the lane's row that holds row k, or −1
+  index_t *slot, *row_at;                 // [W, m] the lane's row that holds row k, and back; −1: none
   index_t* cone_start;                    // [second-order cones] first row in the lane's order
 
   static index_t carve_packs(const Shape& s, ChunkSensitivity* self, T* base) {
@@ -36,20 +36,24 @@ struct ChunkSensitivity {
   }
   static index_t carve_doubles(const Shape& s, ChunkSensitivity* self, double* base) {
     Carver<double> memory{base, 0};
-    Instance instance{};
-    instance.carve(s.n, s.m(), memory);
-    instance.order = s.n;
+    Instance instances[W];
+    for (Instance& p : instances) {
+      p.carve(s.n, s.m(), memory);
+      p.order = s.n;
+    }
     double* v[4];
     for (int i = 0; i < 4; i++) v[i] = memory.take(i % 2 ? s.m() : s.n);
     index_t* slot = reinterpret_cast<index_t*>(memory.take(W * s.m()));
+    index_t* row_at = reinterpret_cast<index_t*>(memory.take(W * s.m()));
     index_t* cone_start = reinterpret_cast<index_t*>(memory.take(s.rows.second_order_count));
     if (self) {
-      self->instance = instance;
+      for (int i = 0; i < W; i++) self->instances[i] = instances[i];
       self->x = v[0];
       self->y = v[1];
       self->tangent_x = v[2];
       self->tangent_y = v[3];
       self->slot = slot;
+      self->row_at = row_at;
       self->cone_start = cone_start;
     }
     return memory.used;
@@ -82,11 +86,11 @@ struct ChunkSensitivity {
   index_t row(index_t k) const { return job.rows.row_of[k]; }
   bool solved(index_t i) const { return point.status[i] == GD_SOLVED || point.status[i] == GD_ALMOST_SOLVED; }
 
-  // Problem i into `lane`: its data and its solution, equilibrated. Returns the number of active inequalities, or −1.
+  // Problem i and its solution, equilibrated, for `lane`. Returns the number of active inequalities, or −1.
   index_t load(index_t i, int lane) {
+    Instance& instance = instances[lane];
     if (!solved(i) || instance.gather(problem, job.rows, i) != Gathered::good) return -1;
     instance.scale(shape.rows);
-    instance.scatter_objective(map.w, lane);
     for (index_t j = 0; j < n; j++) {
       x[j] = vector(point.x, i, j);
       set_lane(map.unit_x[j], lane, R(1 / (instance.D[j] * instance.c)));
@@ -103,12 +107,12 @@ struct ChunkSensitivity {
       if (inequality) at = v > 0 ? next++ : -1;
       slot[lane * m + k] = at;
       if (at < 0) continue;
-      instance.scatter_row(map.w.A, k, at, lane);
+      row_at[lane * m + at] = k;
       set_lane(map.v[at], lane, R(v));
       set_lane(map.unit_z[at], lane, R(1 / instance.E[k]));
     }
-    // What a lane with more active rows leaves over counts as inactive.
-    for (index_t at = next; at < m; at++) {
+    for (index_t at = next; at < m; at++) {  // for a pack with more active rows: inactive here
+      row_at[lane * m + at] = -1;
       set_lane(map.v[at], lane, R(-1));
       set_lane(map.e2[at], lane, R(0));
     }
@@ -128,16 +132,22 @@ struct ChunkSensitivity {
       int used = 0;
       const index_t first = next;
       index_t most = 0;
+      Scatter<T> scatter;
       for (; used < W && next < end; next++) {
         const index_t active = load(next, used);
         if (active < 0) continue;
         most = active > most ? active : most;
-        load_right(next, used);
+        load_right(instances[used], next, used);
+        scatter.add(used, &instances[used], row_at + used * m);
         set_lane(flags, used, R(1));
         of[used++] = next;
       }
       set_active(most);
-      if (used) solve_sensitivity(Alone{}, map, flags != T{});
+      if (used) {
+        scatter.matrix(map.w.A, map.w.shape.m(), n);
+        scatter.objective(map.w);
+        solve_sensitivity(Alone{}, map, flags != T{});
+      }
       counters.newton += used;
       counters.flops += used * (factor_flops(map.w.shape) + 3 * (solve_flops(map.w.shape) + product_flops(map.w.shape)));
       int lane = 0;  // in the problems' order, so that sums over a shared argument are deterministic
@@ -154,7 +164,7 @@ struct ChunkSensitivity {
 
   void jvp(index_t begin, index_t end) {
     run(
-        begin, end, [&](index_t i, int lane) { load_tangent(i, lane); }, [&](index_t i, int lane) { write_tangent(i, lane); },
+        begin, end, [&](Instance& p, index_t i, int lane) { load_tangent(p, i, lane); }, [&](index_t i, int lane) { write_tangent(i, lane); },
         [&](index_t i) {
           for (index_t j = 0; job.x && j < n; j++) write(*job.x, type, i * job.x->batch + j * job.x->row, 0);
           for (index_t k = 0; k < m; k++) {
@@ -165,7 +175,7 @@ struct ChunkSensitivity {
         });
   }
 
-  void load_tangent(index_t i, int lane) {
+  void load_tangent(Instance& instance, index_t i, int lane) {
     // r₁ = −(dP x + dq + dAᵀy), r₂ = −(dA x − db); the objective's tangent by the envelope theorem on the way.
     double objective = 0;
     double *r1 = tangent_x, *r2 = tangent_y, *buffer = instance.column;
@@ -215,6 +225,7 @@ struct ChunkSensitivity {
   }
 
   void write_tangent(index_t i, int lane) {
+    Instance& instance = instances[lane];
     double* dx = tangent_x;
     for (index_t j = 0; j < n; j++) dx[j] = double(get_lane(map.u[j], lane)) * cD(lane, j) / c(lane);
     for (index_t j = 0; job.x && j < n; j++) write(*job.x, type, i * job.x->batch + j * job.x->row, dx[j]);
@@ -241,11 +252,11 @@ struct ChunkSensitivity {
 
   void vjp(index_t begin, index_t end) {
     run(
-        begin, end, [&](index_t i, int lane) { load_cotangent(i, lane); },
+        begin, end, [&](Instance& p, index_t i, int lane) { load_cotangent(p, i, lane); },
         [&](index_t i, int lane) { write_cotangent(i, lane); }, [&](index_t i) { write_zeros(i); });
   }
 
-  void load_cotangent(index_t i, int lane) {
+  void load_cotangent(Instance& instance, index_t i, int lane) {
     // e₁ = x̄ − Aᵀs̄, e₂ = ȳ
     double* e1 = tangent_x;
     for (index_t j = 0; j < n; j++) e1[j] = job.x ? vector(*job.x, i, j) : 0.0;
@@ -263,6 +274,7 @@ struct ChunkSensitivity {
   }
 
   void write_cotangent(index_t i, int lane) {
+    Instance& instance = instances[lane];
     double *a = tangent_x, *cv = tangent_y;
     const double objective = job.obj ? vector(*job.obj, i, 0) : 0.0;
     for (index_t j = 0; j < n; j++) {
@@ -326,6 +338,7 @@ struct ChunkSensitivity {
   }
 
   void write_zeros(index_t i) {
+    Instance& instance = instances[0];
     for (index_t j = 0; j < n; j++) instance.column[j] = 0;
     for (index_t k = 0; k < m; k++) instance.row[k] = 0;
     for (index_t r = 0; job.P && r < n; r++) emit(*job.P, job.P_sum, i, r, n, instance.column);

@@ -10,7 +10,7 @@
 #include "../derivative/assess.cuh"
 #include "../derivative/newton.cuh"
 #include "../ipm/solve.cuh"
-#include "instance.hpp"
+#include "scatter.hpp"
 
 namespace GD_NAMESPACE {
 
@@ -61,7 +61,8 @@ struct ChunkSolver {
   InteriorState<F> quick;
   InteriorState<T> interior;
   MapState<T> map;
-  Instance instance;
+  static constexpr int kInstances = Scalar<F>::lanes > W ? Scalar<F>::lanes : W;
+  Instance instances[kInstances];  // one per lane
   Saved saved;
   index_t capacity, begin, count;
   int *list, *failed;
@@ -91,9 +92,11 @@ struct ChunkSolver {
   static index_t carve_doubles(const Shape& s, index_t capacity, ChunkSolver* self, double* base) {
     Carver<double> memory{base, 0};
     const index_t n = s.n, m = s.m();
-    Instance instance{};
-    instance.carve(n, m, memory);
-    instance.order = n;
+    Instance instances[kInstances];
+    for (Instance& p : instances) {
+      p.carve(n, m, memory);
+      p.order = n;
+    }
     Saved v;
     v.x = memory.take(capacity * n);
     v.D = memory.take(capacity * n);
@@ -109,7 +112,7 @@ struct ChunkSolver {
     int* list = reinterpret_cast<int*>(memory.take(capacity));
     int* failed = reinterpret_cast<int*>(memory.take(capacity));
     if (self) {
-      self->instance = instance;
+      for (int i = 0; i < kInstances; i++) self->instances[i] = instances[i];
       self->saved = v;
       self->list = list;
       self->failed = failed;
@@ -212,7 +215,7 @@ struct ChunkSolver {
   }
 
   // Gathers problem i of the chunk and its scaling; false if its data are bad (then it is finished).
-  bool load_instance(index_t i) {
+  bool load_instance(Instance& instance, index_t i) {
     const Gathered g = instance.gather(problem, job.rows, begin + i);
     const bool first = saved.state[i] < 0;
     if (g == Gathered::asymmetric && (counters.asymmetric < 0 || counters.asymmetric > begin + i))
@@ -254,20 +257,29 @@ struct ChunkSolver {
     Mask<Q> exchange(InteriorState<Q>& s, Mask<Q> finished, Q out) {
       Q done = select(finished, broadcast<Q>(1), Q{}), live{};
       for (int lane = 0; lane < Scalar<Q>::lanes; lane++) {
-        if (get_lane(done, lane) != 0) {
-          if (problem_of[lane] >= 0) store(s, lane, int(get_lane(out, lane)));
+        if (get_lane(done, lane) != 0 && problem_of[lane] >= 0) {
+          store(s, lane, int(get_lane(out, lane)));
           problem_of[lane] = -1;
-          while (next < n_todo && problem_of[lane] < 0) {
-            const int i = todo[next++];
-            if (c.load_instance(i)) {
-              c.load_interior(s, i, lane, run);
-              problem_of[lane] = i;
-            }
-          }
         }
-        set_lane(live, lane, Real<Q>(problem_of[lane] >= 0 ? 1 : 0));
       }
+      refill(s);
+      for (int lane = 0; lane < Scalar<Q>::lanes; lane++) set_lane(live, lane, Real<Q>(problem_of[lane] >= 0 ? 1 : 0));
       return live != Q{};
+    }
+    // New problems for the empty lanes. Waiting until several are empty was measured and gains nothing.
+    void refill(InteriorState<Q>& s) {
+      Scatter<Q> scatter;
+      for (int lane = 0; lane < Scalar<Q>::lanes; lane++) {
+        if (problem_of[lane] >= 0) continue;
+        while (next < n_todo && problem_of[lane] < 0) {
+          const int i = todo[next++];
+          if (c.load_instance(c.instances[lane], i)) problem_of[lane] = i;
+        }
+        if (problem_of[lane] >= 0) scatter.add(lane, &c.instances[lane]);
+      }
+      scatter.problem(s.w, s.unit_x, s.unit_z, s.cost_scale);
+      for (int l = 0; l < scatter.count; l++)
+        c.load_interior(s, *scatter.of[l], problem_of[scatter.lane[l]], scatter.lane[l], run);
     }
     void store(InteriorState<Q>& s, int lane, int out) {
       const int i = problem_of[lane];
@@ -308,10 +320,9 @@ struct ChunkSolver {
   // A fresh start has x = 0, τ = κ = 1 and, cone by cone, s = ρe, z = e/ρ with ρ the larger of 1 and what b allows: rows
   // with a huge bound start feasible and centred. A resumed problem starts from its saved iterate.
   template <class Q>
-  void load_interior(InteriorState<Q>& s, index_t i, int lane, Run run) {
+  void load_interior(InteriorState<Q>& s, Instance& instance, index_t i, int lane, Run run) {
     using R = Real<Q>;
     const index_t n = shape.n, m = shape.m();
-    instance.scatter(s.w, s.unit_x, s.unit_z, s.cost_scale, lane);
     double *x = saved.x + i * n, *z = saved.z + i * m, *slack = saved.s + i * m, kappa = saved.kappa[i];
     const bool resume = run == Run::resumed && saved.state[i] == outcome::reached;
     if (!resume) {
@@ -330,14 +341,13 @@ struct ChunkSolver {
       }
     }
     // Px, Aᵀz and Ax, for this lane alone.
-    double *Az = instance.column, *Px = instance.column + n;
-    for (index_t j = 0; j < n; j++) Az[j] = Px[j] = 0;
+    double *Az = instance.column, *Px = instance.column + n, *weight = instance.row;
+    for (index_t k = 0; k < m; k++) weight[k] = z[k] * instance.E[k];
+    weighted_rows(instance.A, m, n, n, weight, Az);
+    for (index_t j = 0; j < n; j++) Px[j] = 0;
     for (index_t k = 0; k < m; k++) {
       const double* a = instance.A + k * n;
-      const double zk = z[k] * instance.E[k];
       double Ax = 0;
-      if (zk != 0)
-        for (index_t j = 0; j < n; j++) Az[j] += a[j] * zk;
       if (resume)
         for (index_t j = 0; j < n; j++) Ax += a[j] * instance.D[j] * x[j];
       set_lane(s.Ax[k], lane, R(Ax * instance.E[k]));
@@ -385,24 +395,27 @@ struct ChunkSolver {
     int lane_problem[W];
     for (index_t first = 0; first < n_todo;) {
       int used = 0;
+      Scatter<T> scatter;
       for (; used < W && first < n_todo; first++) {
         const int i = todo[first];
-        if (!load_instance(i)) continue;
-        if (!load_map(i, used, warm)) {
+        Instance& instance = instances[used];
+        if (!load_instance(instance, i)) continue;
+        if (!load_map(instance, i, used, warm)) {
           failed[n_failed++] = i;
           continue;
         }
+        scatter.add(used, &instance);
         lane_problem[used++] = i;
       }
+      scatter.problem(map.w, map.unit_x, map.unit_z, map.cost_scale);
       if (used) n_failed = polish_pack(lane_problem, used, last, o, n_failed);
     }
     return n_failed;
   }
 
-  bool load_map(index_t i, int lane, bool warm) {
+  bool load_map(Instance& instance, index_t i, int lane, bool warm) {
     using R = Real<T>;
     const index_t n = shape.n, m = shape.m();
-    instance.scatter(map.w, map.unit_x, map.unit_z, map.cost_scale, lane);
     if (warm) {
       const gd_tensor &wx = *job.warm_x, &wy = *job.warm_y, &ws = *job.warm_s;
       double sum = 0;
