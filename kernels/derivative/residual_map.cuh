@@ -32,8 +32,12 @@ struct MapState {
   T *unit_x, *unit_z;     // to the problem's own units: 1/(cD), 1/E
   T cost_scale;
 
-  GD_HD void carve(const Shape& shape, Carver<T>& memory) {
-    w.carve(shape, memory);
+  // `system`: one to share with a stage that never runs at the same time, or null.
+  GD_HD void carve(const Shape& shape, Carver<T>& memory, const System<T>* system = nullptr) {
+    if (system)
+      w = *system;
+    else
+      w.carve(shape, memory);
     refinement.carve(shape, memory);
     const index_t columns = shape.columns(), rows = shape.row_words();
     N = {memory.take(rows), memory.take(3 * shape.rows.second_order_count)};

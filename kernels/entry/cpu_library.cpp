@@ -107,13 +107,14 @@ struct Memory {
   ~Memory() { std::free(data); }
 };
 
+// Fixed, as the order of summation over a shared argument follows it.
+constexpr long kSensitivityChunk = 32;
+
 // Runs work(memory, begin, end, counters, chunk number) for every chunk, on up to `threads` threads.
 template <class Work>
-int for_each_chunk(const Variant& v, const gd_problem& p, const Rows& rows, int threads, long chunk, gd_report* report,
-                   Work work) {
+int for_each_chunk(const gd_problem& p, int threads, long chunk, long bytes, gd_report* report, Work work) {
   const long count = (p.batch + chunk - 1) / chunk;
   const long workers = std::max(1L, std::min<long>(threads, count));
-  const long bytes = v.bytes(&p, rows);
   std::atomic<long> next{0};
   std::atomic<bool> failed{false};
   std::mutex mutex;
@@ -186,7 +187,8 @@ int gd_solve(const gd_problem* problem, const gd_settings* settings, const gd_te
   const long largest = v.chunk(problem, order.rows), threads = std::max(1, settings->threads);
   const long even = (problem->batch + 4 * threads - 1) / (4 * threads);
   const long chunk = std::max(16L, std::min(largest, threads == 1 ? largest : even));
-  return for_each_chunk(v, *problem, order.rows, threads, std::min(chunk, largest), report,
+  const long size = std::min({chunk, largest, long(problem->batch)});
+  return for_each_chunk(*problem, threads, size, v.solve_bytes(problem, order.rows, size), report,
                         [&](char* memory, long begin, long end, Counters& counters, long) {
                           if (memory) v.solve(job, memory, begin, end, counters);
                         });
@@ -204,7 +206,8 @@ int gd_jvp(const gd_problem* problem, const gd_settings* settings, const gd_poin
   const Variant& v = *current_variant().load();
   const Sensitivity job{problem, order.rows, point, present(P_dot), present(q_dot), present(A_dot), present(b_dot),
                         present(x_dot), present(y_dot), present(s_dot), present(obj_dot), nullptr, nullptr, nullptr, nullptr};
-  return for_each_chunk(v, *problem, order.rows, std::max(1, settings->threads), 32, report,
+  return for_each_chunk(*problem, std::max(1, settings->threads), kSensitivityChunk,
+                        v.sensitivity_bytes(problem, order.rows, kSensitivityChunk), report,
                         [&](char* memory, long begin, long end, Counters& counters, long) {
                           if (memory) v.jvp(job, memory, begin, end, counters);
                         });
@@ -231,7 +234,8 @@ int gd_vjp(const gd_problem* problem, const gd_settings* settings, const gd_poin
   int result = GD_OK;
   if (problem->batch > 0) {
     result = for_each_chunk(
-        v, *problem, order.rows, std::max(1, settings->threads), 32, report,
+        *problem, std::max(1, settings->threads), kSensitivityChunk,
+        v.sensitivity_bytes(problem, order.rows, kSensitivityChunk), report,
         [&](char* memory, long begin, long end, Counters& counters, long number) {
           std::vector<double> partial(total.size(), 0.0);
           Sensitivity mine = job;

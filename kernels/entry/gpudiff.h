@@ -92,7 +92,7 @@ typedef struct gd_report {
   int64_t interior;      /* interior-point iterations, summed over the batch */
   int64_t newton;        /* Newton (polish) factorisations, summed over the batch */
   int64_t resumed;       /* problems that went through the careful second interior-point run */
-  double flops;          /* floating-point operations of useful lanes (factorisations, solves, products) */
+  double flops;          /* operations of factorisations, solves and products; single precision counts half */
 } gd_report;
 
 /* warm_x, warm_y, warm_s: a previous solution ([B or shared, …], batch stride 0 to broadcast) or absent. */

@@ -36,11 +36,13 @@ struct Sensitivity {
   double *P_sum, *q_sum, *A_sum, *b_sum;            /* vjp: this chunk's sums for shared arguments, or NULL */
 };
 
-/* One instruction set's functions. `bytes` of `memory` (64-byte aligned, zeroed once) serve one thread. */
+/* One instruction set's functions. A thread's `memory` is 64-byte aligned, zeroed once, and as large as the *_bytes say
+ * for chunks of so many problems. */
 struct Variant {
   const char* name;
-  long (*chunk)(const gd_problem*, const Rows&);
-  long (*bytes)(const gd_problem*, const Rows&);
+  long (*chunk)(const gd_problem*, const Rows&); /* the largest sensible number of problems in a chunk */
+  long (*solve_bytes)(const gd_problem*, const Rows&, long chunk);
+  long (*sensitivity_bytes)(const gd_problem*, const Rows&, long chunk);
   void (*solve)(const Solve&, char* memory, long begin, long end, Counters&);
   void (*jvp)(const Sensitivity&, char* memory, long begin, long end, Counters&);
   void (*vjp)(const Sensitivity&, char* memory, long begin, long end, Counters&);

@@ -10,28 +10,10 @@
 #include "../derivative/assess.cuh"
 #include "../derivative/newton.cuh"
 #include "../ipm/solve.cuh"
+#include "results.hpp"
 #include "scatter.hpp"
 
 namespace GD_NAMESPACE {
-
-using gpudiff_entry::Counters;
-using gpudiff_entry::Solve;
-
-inline ConeRows cone_rows(const Rows& r) {
-  return {r.zero, r.nonnegative, r.zero, r.second_order_count, r.second_order_start, r.second_order_dimension, r.total};
-}
-inline Shape shape_of(const gd_problem& p, const Rows& r) { return {p.n, cone_rows(r)}; }
-
-// Multiply–add pairs counted as two operations: one factorisation with its solves, and one Newton step.
-inline double factor_flops(const Shape& s) {
-  const double n = double(s.n), c = double(s.rows.conic()), N = n + double(s.rows.zero);
-  return c * n + c * n * (n + 1) + N * N * N / 3;
-}
-inline double solve_flops(const Shape& s) {
-  const double n = double(s.n), c = double(s.rows.conic()), N = n + double(s.rows.zero);
-  return 2 * N * N + 4 * c * n;
-}
-inline double product_flops(const Shape& s) { return 2 * double(s.n) * double(s.n) + 4 * double(s.m()) * double(s.n); }
 
 // Relative optimality at which Newton's method takes over: early, and once more for those that it was too early for.
 constexpr double kCrossover = 5e-4, kCrossoverMu = 5e-5, kCrossoverFeasibility = 1e-2, kLaterCrossover = 1e-6;
@@ -41,13 +23,6 @@ constexpr double kAccept = 1e-9;
 // fast: from the start, in F. resumed: from the saved iterate, or from the start if there is none. careful: from the
 // start, to full accuracy, with refinement.
 enum class Run { fast, resumed, careful };
-
-struct Saved {  // of one problem, equilibrated; index: position in the chunk
-  double *x, *z, *s, *D, *E;
-  double *c, *kappa, *iterations, *newton;
-  int *state, *result;
-  static index_t words(index_t n, index_t m) { return 2 * n + 3 * m + 5; }
-};
 
 // T: packs of doubles, for everything that must be exact. F: packs for the fast interior point alone, which only has to
 // bring Newton's method into its basin: single precision does that at twice the speed.
@@ -63,8 +38,9 @@ struct ChunkSolver {
   MapState<T> map;
   static constexpr int kInstances = Scalar<F>::lanes > W ? Scalar<F>::lanes : W;
   Instance instances[kInstances];  // one per lane
-  Saved saved;
-  index_t capacity, begin, count;
+  Results results;
+  Saved& saved;
+  index_t begin, count;
   int *list, *failed;
   InteriorSettings strict, almost, fast, later;
 
@@ -81,8 +57,7 @@ struct ChunkSolver {
     InteriorState<T> i;
     MapState<T> m;
     i.carve(s, memory, true);
-    m.carve(s, memory);
-    m.w = i.w;  // never used at the same time: one system serves both
+    m.carve(s, memory, &i.w);  // never used at the same time: one system serves both
     if (self) {
       self->interior = i;
       self->map = m;
@@ -129,16 +104,16 @@ struct ChunkSolver {
   static index_t whole_lines(index_t bytes) { return (bytes + 63) / 64 * 64; }
   static index_t pack_bytes(const Shape& s) { return whole_lines(carve_packs(s, nullptr, nullptr) * index_t(sizeof(T))); }
   static index_t quick_bytes(const Shape& s) { return whole_lines(carve_quick(s, nullptr, nullptr) * index_t(sizeof(F))); }
-  static index_t bytes(const Shape& s) {
-    return pack_bytes(s) + quick_bytes(s) + 8 * carve_doubles(s, chunk(s), nullptr, nullptr) + 64;
+  static index_t bytes(const Shape& s, index_t capacity) {
+    return pack_bytes(s) + quick_bytes(s) + 8 * carve_doubles(s, capacity, nullptr, nullptr) + 64;
   }
 
   ChunkSolver(const Solve& job_, char* memory, index_t begin_, index_t end, Counters& counters_)
       : job(job_), problem(*job_.problem), counters(counters_), shape(shape_of(*job_.problem, job_.rows)),
-        capacity(chunk(shape)), begin(begin_), count(end - begin_) {
+        results{job_, *job_.problem, shape, begin_}, saved(results.saved), begin(begin_), count(end - begin_) {
     carve_packs(shape, this, reinterpret_cast<T*>(memory));
     carve_quick(shape, this, reinterpret_cast<F*>(memory + pack_bytes(shape)));
-    carve_doubles(shape, capacity, this, reinterpret_cast<double*>(memory + pack_bytes(shape) + quick_bytes(shape)));
+    carve_doubles(shape, count, this, reinterpret_cast<double*>(memory + pack_bytes(shape) + quick_bytes(shape)));
     prepare_padding(interior.w);
     prepare_padding(quick.w);
     const gd_settings& o = *job.settings;
@@ -162,6 +137,7 @@ struct ChunkSolver {
 
   void run() {
     index_t n_list = 0, n_failed = 0;
+    double quick_iterations = 0;
     for (index_t i = 0; i < count; i++) {
       saved.iterations[i] = saved.newton[i] = 0;
       saved.state[i] = -1;
@@ -173,6 +149,7 @@ struct ChunkSolver {
     }
     if (job.settings->polish) {
       n_list = interior_stage(quick, list, n_list, fast, Run::fast);
+      for (index_t i = 0; i < count; i++) quick_iterations += saved.iterations[i];
       n_failed = polish(list, n_list, false, NewtonSettings{3, 20, kAccept});
       n_failed = add_unreached(n_failed);
       swap_lists(n_list, n_failed);
@@ -184,12 +161,17 @@ struct ChunkSolver {
     }
     n_list = interior_stage(interior, list, n_list, strict, Run::careful);
     polish(list, n_list, true, NewtonSettings{8, 40, kAccept});
+    double interior_iterations = 0, newton_steps = 0;
     for (index_t i = 0; i < count; i++) {
-      counters.interior += long(saved.iterations[i]);
-      counters.newton += long(saved.newton[i]);
-      counters.flops += saved.iterations[i] * (factor_flops(shape) + 3 * solve_flops(shape) + product_flops(shape)) +
-                        saved.newton[i] * (factor_flops(shape) + 2 * (solve_flops(shape) + product_flops(shape)));
+      interior_iterations += saved.iterations[i];
+      newton_steps += saved.newton[i];
     }
+    counters.interior += long(interior_iterations);
+    counters.newton += long(newton_steps);
+    // An operation in single precision is half of one in double precision.
+    const double doubles = interior_iterations - quick_iterations * (1 - double(sizeof(Real<F>)) / 8);
+    counters.flops += doubles * (factor_flops(shape) + 3 * solve_flops(shape) + product_flops(shape)) +
+                      newton_steps * (factor_flops(shape) + 2 * (solve_flops(shape) + product_flops(shape)));
   }
 
   // Adds what the interior point gave up on to the problems on which Newton's method failed.
@@ -223,7 +205,7 @@ struct ChunkSolver {
     if (g != Gathered::good ||
         (first && job.settings->check_convex && instance.has_P && !instance.convex(reinterpret_cast<double*>(interior.w.k.L.data)))) {
       saved.state[i] = GD_INVALID_DATA;
-      write_failure(i, GD_INVALID_DATA);
+      results.write_failure(i, GD_INVALID_DATA);
       return false;
     }
     const index_t n = shape.n, m = shape.m();
@@ -287,7 +269,7 @@ struct ChunkSolver {
       c.saved.state[i] = out;
       if (out == outcome::primal_infeasible || out == outcome::dual_infeasible) {
         if (sizeof(Real<Q>) == 8)
-          c.write_certificate(s, i, lane, out);
+          c.results.write_certificate(s, i, lane, out);
         else  // single precision can suspect, not prove
           c.saved.state[i] = outcome::stalled;
         return;
@@ -505,9 +487,9 @@ struct ChunkSolver {
       }
       saved.state[i] = status;
       if (status <= GD_ALMOST_SOLVED)
-        write_point(i, lane, status, r, margin);
+        results.write_point(map, i, lane, status, r, margin);
       else
-        write_failure(i, status);
+        results.write_failure(i, status);
     }
     return n_failed;
   }
@@ -517,79 +499,6 @@ struct ChunkSolver {
     multiply_symmetric(g, map.w.P, tiles(shape.n), map.x, map.Px);
     multiply<1>(g, map.w.A, shape.m(), shape.n, map.x, 0, map.Ax, 0);
     multiply_transposed<1>(g, map.w.A, 0, shape.m(), shape.n, map.y, 0, map.Ay, 0);
-  }
-
-  // ------------------------------------------------------------------------------------------ results
-
-  void write_scalars(index_t i, int status, double objective, double primal, double dual, double gap, double margin) {
-    const index_t at = begin + i;
-    gd_solution& o = *job.out;
-    const int type = problem.dtype;
-    write(o.obj, type, at, objective);
-    write(o.primal_residual, type, at, primal);
-    write(o.dual_residual, type, at, dual);
-    write(o.gap, type, at, gap);
-    write(o.margin, type, at, margin);
-    if (o.status) o.status[at] = int8_t(status);
-    if (o.iterations) o.iterations[at] = int32_t(saved.iterations[i] + saved.newton[i]);
-  }
-
-  void write_point(index_t i, int lane, int status, const Residuals<T>& r, const T& margin) {
-    const index_t n = shape.n, m = shape.m(), at = begin + i;
-    gd_solution& o = *job.out;
-    const int type = problem.dtype;
-    const double *D = saved.D + i * n, *E = saved.E + i * m, c = saved.c[i];
-    for (index_t j = 0; j < n; j++) write(o.x, type, at * n + j, double(get_lane(map.x[j], lane)) * D[j]);
-    for (index_t k = 0; k < m; k++) {
-      const index_t row = at * m + job.rows.row_of[k];
-      const bool absent = is_absent(i, k);
-      write(o.y, type, row, absent ? 0.0 : double(get_lane(map.y[k], lane)) * E[k] / c);
-      write(o.s, type, row, absent ? __builtin_inf() : double(get_lane(map.s[k], lane)) / E[k]);
-    }
-    write_scalars(i, status, double(get_lane(r.objective, lane)), double(get_lane(r.primal, lane)),
-                  double(get_lane(r.dual, lane)), double(get_lane(r.gap, lane)), double(get_lane(margin, lane)));
-  }
-  bool is_absent(index_t i, index_t k) const {
-    const Rows& rows = job.rows;
-    return k >= rows.zero && k < rows.zero + rows.nonnegative &&
-           read(problem.b, problem.dtype, (begin + i) * problem.b.batch + rows.row_of[k] * problem.b.row) == __builtin_inf();
-  }
-
-  // y with Aᵀy = 0, bᵀy = −1, or x with Px = 0, −Ax ∈ K, qᵀx = −1.
-  template <class Q>
-  void write_certificate(const InteriorState<Q>& s, index_t i, int lane, int out) {
-    const index_t n = shape.n, m = shape.m(), at = begin + i;
-    gd_solution& o = *job.out;
-    const int type = problem.dtype;
-    const double nan = __builtin_nan(""), inf = __builtin_inf();
-    const double *D = saved.D + i * n, *E = saved.E + i * m;
-    const bool primal = out == outcome::primal_infeasible;
-    double product = 0;
-    if (primal)
-      for (index_t k = 0; k < m; k++) product -= double(get_lane(s.z[k], lane)) * double(get_lane(s.w.b[k], lane));
-    else
-      for (index_t j = 0; j < n; j++) product -= double(get_lane(s.x[j], lane)) * double(get_lane(s.w.q[j], lane));
-    // Equilibrated: bᵀz is what it is outside (z·E against b/E, the cost factor cancels in the direction); qᵀx is c times it.
-    const double scale = 1 / product, c = saved.c[i];
-    for (index_t j = 0; j < n; j++) write(o.x, type, at * n + j, primal ? nan : double(get_lane(s.x[j], lane)) * D[j] * scale * c);
-    for (index_t k = 0; k < m; k++) {
-      const index_t row = at * m + job.rows.row_of[k];
-      write(o.y, type, row, !primal ? nan : is_absent(i, k) ? 0.0 : double(get_lane(s.z[k], lane)) * E[k] * scale);
-      write(o.s, type, row, primal ? nan : k < shape.rows.zero ? 0.0 : double(get_lane(s.s[k], lane)) / E[k] * scale * c);
-    }
-    write_scalars(i, out, primal ? inf : -inf, nan, nan, nan, nan);
-  }
-
-  void write_failure(index_t i, int status) {
-    const index_t n = shape.n, m = shape.m(), at = begin + i;
-    gd_solution& o = *job.out;
-    const double nan = __builtin_nan("");
-    for (index_t j = 0; j < n; j++) write(o.x, problem.dtype, at * n + j, nan);
-    for (index_t k = 0; k < m; k++) {
-      write(o.y, problem.dtype, at * m + k, nan);
-      write(o.s, problem.dtype, at * m + k, nan);
-    }
-    write_scalars(i, status, nan, nan, nan, nan, nan);
   }
 };
 
