@@ -6,6 +6,7 @@
 #pragma once
 #include "group.cuh"
 #include "cones/spectral.cuh"
+#include "scalar.cuh"
 
 namespace GD_NAMESPACE {
 
@@ -30,33 +31,50 @@ GD_HD double nearest_power_of_two(double a) {
   return u.value;
 }
 
-// largest[j] = max_k weight[k] |M[k, j]| for M [count, n], eight columns at a time so that the maxima stay in registers.
+// Neighbouring columns that are looked at together; compilers do not find these maxima worth vectorising by themselves.
+#if defined(__CUDACC__)
+using Strip = double;
+GD_HD Strip load_strip(const double* p) { return *p; }
+GD_HD void store_strip(double* p, Strip s) { *p = s; }
+#else
+using Strip = double8;
+GD_HD Strip load_strip(const double* p) {
+  Strip s;
+  __builtin_memcpy(&s, p, sizeof s);
+  return s;
+}
+GD_HD void store_strip(double* p, Strip s) { __builtin_memcpy(p, &s, sizeof s); }
+#endif
+constexpr index_t kStrip = Scalar<Strip>::lanes;
+
+// largest[j] = max_k weight[k] |M[k, j]| for M [count, n].
 template <class G>
 GD_HD void column_maxima(const G& g, index_t count, index_t n, const double* M, const double* weight, double* largest) {
-  for (index_t first = 8 * g.rank(); first < n; first += 8 * g.size()) {
-    double r[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-    const index_t width = n - first < 8 ? n - first : 8;
-    if (width == 8) {
-      for (index_t k = 0; k < count; k++)
-        GD_UNROLL for (int l = 0; l < 8; l++) r[l] = maximum(absolute(M[k * n + first + l]) * weight[k], r[l]);
-    } else {
-      for (index_t k = 0; k < count; k++)
-        for (index_t l = 0; l < width; l++) r[l] = maximum(absolute(M[k * n + first + l]) * weight[k], r[l]);
-    }
-    for (index_t l = 0; l < width; l++) largest[first + l] = r[l];
+  const index_t strips = n / kStrip * kStrip;
+  for (index_t j = kStrip * g.rank(); j < strips; j += kStrip * g.size()) {
+    Strip r{};
+    for (index_t k = 0; k < count; k++) r = maximum(Strip(absolute(load_strip(M + k * n + j)) * weight[k]), r);
+    store_strip(largest + j, r);
+  }
+  for (index_t j = strips + g.rank(); j < n; j += g.size()) {
+    double r = 0;
+    for (index_t k = 0; k < count; k++) r = maximum(absolute(M[k * n + j]) * weight[k], r);
+    largest[j] = r;
   }
 }
+
+// largest[k] = max_j |M[k, j]| weight[j].
 template <class G>
 GD_HD void row_maxima(const G& g, index_t count, index_t n, const double* M, const double* weight, double* largest) {
+  const index_t strips = n / kStrip * kStrip;
   for (index_t k = g.rank(); k < count; k += g.size()) {
     const double* row = M + k * n;
-    double r[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-    index_t j = 0;
-    for (; j + 8 <= n; j += 8)
-      for (int l = 0; l < 8; l++) r[l] = maximum(absolute(row[j + l]) * weight[j + l], r[l]);
-    for (; j < n; j++) r[0] = maximum(absolute(row[j]) * weight[j], r[0]);
-    for (int l = 0; l < 4; l++) r[l] = maximum(r[l], r[l + 4]);
-    largest[k] = maximum(maximum(r[0], r[1]), maximum(r[2], r[3]));
+    Strip r{};
+    for (index_t j = 0; j < strips; j += kStrip) r = maximum(Strip(absolute(load_strip(row + j)) * load_strip(weight + j)), r);
+    double most = 0;
+    for (int l = 0; l < kStrip; l++) most = maximum(get_lane(r, l), most);
+    for (index_t j = strips; j < n; j++) most = maximum(absolute(row[j]) * weight[j], most);
+    largest[k] = most;
   }
 }
 

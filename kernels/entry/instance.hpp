@@ -52,6 +52,22 @@ GD_HD void weighted_rows(const double* M, index_t count, index_t n, index_t colu
   }
 }
 
+// Asks for problem `index` to be brought near while something else is computed: reading the data for the first time is
+// otherwise a tenth of the time of a small solve.
+GD_HD void prefetch_problem(const gd_problem& p, index_t index) {
+  const index_t size = p.dtype == GD_FLOAT64 ? 8 : 4;
+  const gd_tensor* const matrices[] = {&p.A, &p.P};
+  const index_t rows[] = {p.m, p.n};
+  for (int i = 0; i < 2; i++) {
+    const gd_tensor& t = *matrices[i];
+    if (!t.data || t.batch == 0 || t.col != 1 || t.row != p.n) continue;
+    const char* begin = static_cast<const char*>(t.data) + index * t.batch * size;
+    const index_t bytes = rows[i] * p.n * size;
+    if (bytes > 65536) continue;
+    for (index_t offset = 0; offset < bytes; offset += 64) __builtin_prefetch(begin + offset);
+  }
+}
+
 // True if every entry is finite: the largest exponent, in integers so that the loop is SIMD.
 GD_HD bool all_finite(const double* a, index_t count) {
   const unsigned long long* bits = reinterpret_cast<const unsigned long long*>(a);

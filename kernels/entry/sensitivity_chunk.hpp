@@ -146,6 +146,7 @@ struct ChunkSensitivity {
       if (used) {
         scatter.matrix(map.w.A, map.w.shape.m(), n);
         scatter.objective(map.w);
+        for (index_t i = next; i < end && i < next + W; i++) prefetch_problem(problem, i);
         solve_sensitivity(Alone{}, map, flags != T{});
       }
       counters.newton += used;

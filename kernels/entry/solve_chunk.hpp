@@ -260,6 +260,7 @@ struct ChunkSolver {
         if (problem_of[lane] >= 0) scatter.add(lane, &c.instances[lane]);
       }
       scatter.problem(s.w, s.unit_x, s.unit_z, s.cost_scale);
+      for (int l = 0; l < scatter.count && next + l < n_todo; l++) prefetch_problem(c.problem, c.begin + todo[next + l]);
       for (int l = 0; l < scatter.count; l++)
         c.load_interior(s, *scatter.of[l], problem_of[scatter.lane[l]], scatter.lane[l], run);
     }
@@ -390,6 +391,7 @@ struct ChunkSolver {
         lane_problem[used++] = i;
       }
       scatter.problem(map.w, map.unit_x, map.unit_z, map.cost_scale);
+      for (index_t i = first; i < n_todo && i < first + W; i++) prefetch_problem(problem, begin + todo[i]);
       if (used) n_failed = polish_pack(lane_problem, used, last, o, n_failed);
     }
     return n_failed;
