@@ -3,6 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -98,13 +99,15 @@ struct RowOrder {
   }
 };
 
+// Zeroed and aligned to a cache line. calloc leaves fresh pages untouched: what a problem does not use costs nothing.
 struct Memory {
+  void* block;
   char* data;
-  explicit Memory(long bytes) : data(static_cast<char*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64))) {
-    if (data) std::memset(data, 0, bytes);
+  explicit Memory(long bytes) : block(std::calloc(bytes + 64, 1)), data(nullptr) {
+    if (block) data = reinterpret_cast<char*>((reinterpret_cast<std::uintptr_t>(block) + 63) / 64 * 64);
   }
   Memory(const Memory&) = delete;
-  ~Memory() { std::free(data); }
+  ~Memory() { std::free(block); }
 };
 
 // Fixed, as the order of summation over a shared argument follows it.
@@ -231,25 +234,32 @@ int gd_vjp(const gd_problem* problem, const gd_settings* settings, const gd_poin
   for (int i = 0; i < 4; i++) offset[i + 1] = offset[i] + (shared(outputs[i]) ? sizes[i] : 0);
   std::vector<double> total(offset[4], 0.0);
   OrderedSum ordered;
+  std::atomic<bool> short_of_memory{false};
   int result = GD_OK;
   if (problem->batch > 0) {
     result = for_each_chunk(
         *problem, std::max(1, settings->threads), kSensitivityChunk,
         v.sensitivity_bytes(problem, order.rows, kSensitivityChunk), report,
         [&](char* memory, long begin, long end, Counters& counters, long number) {
-          std::vector<double> partial(total.size(), 0.0);
+          if (total.empty()) {
+            if (memory) v.vjp(job, memory, begin, end, counters);
+            return;
+          }
+          const Memory partial(8 * offset[4]);
+          double* sum = reinterpret_cast<double*>(partial.data);
+          if (!sum) short_of_memory = true;
           Sensitivity mine = job;
           double** sums[4] = {&mine.P_sum, &mine.q_sum, &mine.A_sum, &mine.b_sum};
           for (int i = 0; i < 4; i++)
-            if (offset[i + 1] > offset[i]) *sums[i] = partial.data() + offset[i];
-          if (memory) v.vjp(mine, memory, begin, end, counters);
-          if (total.empty()) return;
+            if (offset[i + 1] > offset[i]) *sums[i] = sum + offset[i];
+          if (memory && sum) v.vjp(mine, memory, begin, end, counters);
           std::unique_lock<std::mutex> lock(ordered.mutex);
           ordered.turn.wait(lock, [&] { return ordered.next == number; });
-          for (std::size_t i = 0; i < total.size(); i++) total[i] += partial[i];
+          for (std::size_t i = 0; sum && i < total.size(); i++) total[i] += sum[i];
           ordered.next++;
           ordered.turn.notify_all();
         });
+    if (short_of_memory) return GD_OUT_OF_MEMORY;
   }
   for (int i = 0; i < 4; i++) {
     for (long k = 0; k < offset[i + 1] - offset[i]; k++) {

@@ -83,7 +83,7 @@ struct Results {
     const int type = problem.dtype;
     const double nan = __builtin_nan(""), inf = __builtin_inf();
     const double *D = saved.D + i * n, *E = saved.E + i * m;
-    const bool primal = out == outcome::primal_infeasible;
+    const bool primal = outcome::is_primal(out);
     double product = 0;
     if (primal)
       for (index_t k = 0; k < m; k++) product -= double(get_lane(s.z[k], lane)) * double(get_lane(s.w.b[k], lane));

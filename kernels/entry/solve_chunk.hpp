@@ -117,7 +117,8 @@ struct ChunkSolver {
     prepare_padding(interior.w);
     prepare_padding(quick.w);
     const gd_settings& o = *job.settings;
-    strict = {o.tol_gap_abs, o.tol_gap_rel, o.tol_feas, o.tol_infeas_abs, o.tol_infeas_rel, o.max_iter, 1, true, 0, 0};
+    strict = {o.tol_gap_abs, o.tol_gap_rel, o.tol_feas, o.tol_infeas_abs, o.tol_infeas_rel, o.max_iter, 1, true, 0, 0,
+              maximum(5e-5, o.tol_infeas_rel)};
     almost = strict;
     almost.tol_gap_abs = almost.tol_gap_rel = maximum(5e-5, o.tol_gap_rel);
     almost.tol_feas = maximum(1e-4, o.tol_feas);
@@ -268,10 +269,11 @@ struct ChunkSolver {
       const int i = problem_of[lane];
       c.saved.iterations[i] = double(get_lane(s.iterations, lane));
       c.saved.state[i] = out;
-      if (out == outcome::primal_infeasible || out == outcome::dual_infeasible) {
-        if (sizeof(Real<Q>) == 8)
+      if (outcome::is_certificate(out)) {
+        const bool almost = out != outcome::primal_infeasible && out != outcome::dual_infeasible;
+        if (sizeof(Real<Q>) == 8 && (run == Run::careful || !almost))
           c.results.write_certificate(s, i, lane, out);
-        else  // single precision can suspect, not prove
+        else  // single precision can suspect, not prove; what is almost one may become a whole one
           c.saved.state[i] = outcome::stalled;
         return;
       }

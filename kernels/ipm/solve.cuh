@@ -112,6 +112,11 @@ GD_HD void interior_point(const G& g, InteriorState<T>& i, const InteriorSetting
     const T rank_of_regularisation = broadcast<T>(sizeof(Real<T>) == 8 ? 1e-5 : 1e-2);
     out = select((i.regularisation > rank_of_regularisation) | negate(is_tame(T(r.primal + r.dual))),
                  broadcast<T>(outcome::stalled), out);
+    const Mask<T> given_up = out != T{};
+    out = select(given_up & certifies_dual_infeasible(i, r, o.tol_infeas_abs, o.almost_infeas),
+                 broadcast<T>(outcome::almost_dual_infeasible), out);
+    out = select(given_up & certifies_primal_infeasible(i, r, o.tol_infeas_abs, o.almost_infeas),
+                 broadcast<T>(outcome::almost_primal_infeasible), out);
     out = select(certifies_dual_infeasible(i, r, o.tol_infeas_abs, o.tol_infeas_rel),
                  broadcast<T>(outcome::dual_infeasible), out);
     out = select(certifies_primal_infeasible(i, r, o.tol_infeas_abs, o.tol_infeas_rel),

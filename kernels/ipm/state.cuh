@@ -6,7 +6,10 @@ namespace GD_NAMESPACE {
 
 // Why a problem left the loop. The numbers up to 10 are gd_status's (entry/gpudiff.h).
 namespace outcome {
-constexpr int going = 0, reached = 1, primal_infeasible = 3, dual_infeasible = 4, iteration_limit = 7, stalled = 9;
+constexpr int going = 0, reached = 1, primal_infeasible = 3, dual_infeasible = 4, almost_primal_infeasible = 5,
+              almost_dual_infeasible = 6, iteration_limit = 7, stalled = 9;
+GD_HD bool is_primal(int out) { return out == primal_infeasible || out == almost_primal_infeasible; }
+GD_HD bool is_certificate(int out) { return is_primal(out) || out == dual_infeasible || out == almost_dual_infeasible; }
 }
 
 struct InteriorSettings {
@@ -17,6 +20,7 @@ struct InteriorSettings {
   // Also good enough: μ/τ² this small with residuals this small, in equilibrated terms; 0 switches it off. What Newton's
   // method needs is the right active set, which complementarity tells long before single precision gets the residuals down.
   double crossover_mu, crossover_feas;
+  double almost_infeas;  // a certificate this good is reported, as almost one, where the loop ends without anything better
 };
 
 template <class T>
