@@ -15,6 +15,8 @@ struct Residuals {
   T curvature;                 // ξᵀPξ with ξ = x/τ, equilibrated
   T linear_cost, linear_dual;  // qᵀx, bᵀz of the embedding
   T Px_norm, Az_norm, slack_norm;  // of the embedding
+  T cost_scale, bound_scale;       // Σ|q x| / Σ|x| and Σ|b z| / Σ|z|: the size of the data that a certificate touches
+  T Px_size, Az_size, slack_size;  // like the norms, equilibrated
 };
 
 // What a row's residual is compared with: its own terms, or one in the problem's own units, whichever is largest. Row by
@@ -37,7 +39,7 @@ GD_HD Residuals<T> compute_residuals(const G& g, const InteriorState<T>& i) {
   const Shape& shape = i.w.shape;
   const T tau = i.tau, inverse_tau = broadcast<T>(1) / tau;
   const T reach_x = largest_entry(g, i.x, shape.n), reach_z = largest_entry(g, i.z, shape.m());
-  T rx{}, Px{}, Az{}, xPx{}, qx{}, dual_relative{};
+  T rx{}, Px{}, Az{}, xPx{}, qx{}, dual_relative{}, x_sum{}, qx_sum{}, Px_size{}, Az_size{};
   for (index_t j = g.rank(); j < shape.n; j += g.size()) {
     const T qj = i.w.q[j] * tau, r = i.Px[j] + qj + i.Az[j], unit = i.unit_x[j];
     i.rx[j] = r;
@@ -45,17 +47,26 @@ GD_HD Residuals<T> compute_residuals(const G& g, const InteriorState<T>& i) {
     Px = maximum(absolute(T(i.Px[j] * unit)), Px);
     Az = maximum(absolute(T(i.Az[j] * unit)), Az);
     dual_relative = maximum(T(absolute(r) / row_size(qj, i.Px[j], i.Az[j], reach_z, T(tau / unit))), dual_relative);
+    Px_size = maximum(absolute(i.Px[j]), Px_size);
+    Az_size = maximum(absolute(i.Az[j]), Az_size);
     xPx += i.x[j] * i.Px[j];
-    qx += i.w.q[j] * i.x[j];
+    const T product = i.w.q[j] * i.x[j];
+    qx += product;
+    qx_sum += absolute(product);
+    x_sum += absolute(i.x[j]);
   }
-  T rz{}, slack{}, bz{}, sz{}, primal_relative{};
+  T rz{}, slack{}, bz{}, sz{}, primal_relative{}, z_sum{}, bz_sum{}, slack_size{};
   for (index_t k = g.rank(); k < shape.m(); k += g.size()) {
     const T bk = i.w.b[k] * tau, a = i.Ax[k] + i.s[k], r = a - bk, unit = i.unit_z[k];
     i.rz[k] = r;
     rz = maximum(absolute(T(r * unit)), rz);
     slack = maximum(absolute(T(a * unit)), slack);
     primal_relative = maximum(T(absolute(r) / row_size(bk, i.Ax[k], i.s[k], reach_x, T(tau / unit))), primal_relative);
-    bz += i.w.b[k] * i.z[k];
+    slack_size = maximum(absolute(a), slack_size);
+    const T product = i.w.b[k] * i.z[k];
+    bz += product;
+    bz_sum += absolute(product);
+    z_sum += absolute(i.z[k]);
     sz += i.s[k] * i.z[k];
   }
   const T inverse_cost = broadcast<T>(1) / i.cost_scale, half = broadcast<T>(0.5);
@@ -64,6 +75,11 @@ GD_HD Residuals<T> compute_residuals(const G& g, const InteriorState<T>& i) {
   bz = g.sum(bz);
   sz = g.sum(sz);
   Residuals<T> r;
+  r.cost_scale = g.sum(qx_sum) / maximum(g.sum(x_sum), broadcast<T>(1e-30));
+  r.bound_scale = g.sum(bz_sum) / maximum(g.sum(z_sum), broadcast<T>(1e-30));
+  r.Px_size = g.max(Px_size);
+  r.Az_size = g.max(Az_size);
+  r.slack_size = g.max(slack_size);
   r.Px_norm = g.max(Px);
   r.Az_norm = g.max(Az);
   r.slack_norm = g.max(slack);
@@ -95,18 +111,24 @@ GD_HD T optimality_merit(const Residuals<T>& r, const InteriorSettings& o) {
   return select(is_tame(T(r.primal + r.dual)) & (gap == gap), merit, broadcast<T>(1e30));
 }
 
-// Aᵀz = 0 with bᵀz < 0, and Px = 0, −Ax ∈ K with qᵀx < 0. The embedding tells the two worlds apart by τ and κ, of which
-// one tends to zero: asking κ > τ keeps early iterates of feasible problems with huge bounds from passing the test.
+// How much looser a certificate is held against the size of the data: by itself that test admits only a feasible point some
+// 1/(100 tol) times larger than the data.
+constexpr double kCertificateSlack = 100;
+
+// Aᵀz = 0 with bᵀz < 0, and Px = 0, −Ax ∈ K with qᵀx < 0, twice: in the problem's own units relative to the objective,
+// and equilibrated relative to the size of the data, without which any z would do for a large b. The embedding tells the two
+// worlds apart by τ and κ, of which one tends to zero: κ > τ keeps early iterates of feasible problems from passing.
 template <class T>
 GD_HD Mask<T> certifies_primal_infeasible(const InteriorState<T>& i, const Residuals<T>& r, double abs_tol, double rel_tol) {
-  return (r.linear_dual < broadcast<T>(-abs_tol)) & (r.Az_norm <= r.linear_dual * broadcast<T>(-rel_tol)) &
-         (i.kappa > i.tau);
+  const T relative = broadcast<T>(-rel_tol);
+  return (r.linear_dual < broadcast<T>(-abs_tol)) & (r.Az_norm <= r.linear_dual * relative) &
+         (r.Az_size * r.bound_scale <= r.linear_dual * i.cost_scale * relative * broadcast<T>(kCertificateSlack)) & (i.kappa > i.tau);
 }
 template <class T>
 GD_HD Mask<T> certifies_dual_infeasible(const InteriorState<T>& i, const Residuals<T>& r, double abs_tol, double rel_tol) {
-  const T allowed = r.linear_cost * broadcast<T>(-rel_tol);
+  const T relative = broadcast<T>(-rel_tol), allowed = r.linear_cost * relative;
   return (r.linear_cost < broadcast<T>(-abs_tol)) & (r.Px_norm <= allowed) & (r.slack_norm <= allowed) &
-         (i.kappa > i.tau);
+         (maximum(r.Px_size, r.slack_size) * r.cost_scale <= allowed * i.cost_scale * broadcast<T>(kCertificateSlack)) & (i.kappa > i.tau);
 }
 
 }  // namespace GD_NAMESPACE
