@@ -19,7 +19,8 @@ class Settings:
     """How to solve; names that Clarabel also has mean what they mean there.
 
     Args:
-        max_iter: iterations after which a problem ends as MAX_ITERATIONS, at least 1.
+        max_iter: interior-point iterations of a problem, at least 1; the Newton steps of the polish come on top, and a
+            problem that they do not finish either ends as MAX_ITERATIONS.
         tol_gap_abs: a solution's duality gap is at most this,
         tol_gap_rel: or at most this times the larger of 1 and the smaller of |primal| and |dual| objective.
         tol_feas: a solution's primal and dual residuals are at most this, relative to the data and the point.

@@ -160,7 +160,20 @@ struct ChunkSolver {
       counters.resumed += n_failed;
       swap_lists(n_list, n_failed);
     }
-    n_list = interior_stage(interior, list, n_list, strict, Run::careful);
+    // Where the iterations are spent, what the earlier stages left is judged as it is.
+    index_t n_spent = 0, n_left = 0;
+    for (index_t i = 0; i < n_list; i++) {
+      if (saved.iterations[list[i]] >= strict.max_iter)
+        failed[n_spent++] = list[i];
+      else
+        list[n_left++] = list[i];
+    }
+    n_list = interior_stage(interior, list, n_left, strict, Run::careful);
+    for (index_t i = 0; i < n_spent; i++) {
+      saved.state[failed[i]] = outcome::iteration_limit;
+      list[n_list++] = failed[i];
+    }
+    sort(list, n_list);
     polish(list, n_list, true, NewtonSettings{8, 40, kAccept});
     double interior_iterations = 0, newton_steps = 0;
     for (index_t i = 0; i < count; i++) {
