@@ -4,8 +4,8 @@
 // scaling, and all factors are powers of two, so that scaling the data afterwards commits no rounding error at all.
 // Well-scaled problems leave after the first sweep, untouched.
 #pragma once
-#include "group.cuh"
 #include "cones/spectral.cuh"
+#include "group.cuh"
 #include "scalar.cuh"
 
 namespace GD_NAMESPACE {
@@ -70,7 +70,8 @@ GD_HD void row_maxima(const G& g, index_t count, index_t n, const double* M, con
   for (index_t k = g.rank(); k < count; k += g.size()) {
     const double* row = M + k * n;
     Strip r{};
-    for (index_t j = 0; j < strips; j += kStrip) r = maximum(Strip(absolute(load_strip(row + j)) * load_strip(weight + j)), r);
+    for (index_t j = 0; j < strips; j += kStrip)
+      r = maximum(Strip(absolute(load_strip(row + j)) * load_strip(weight + j)), r);
     double most = 0;
     for (int l = 0; l < kStrip; l++) most = maximum(get_lane(r, l), most);
     for (index_t j = strips; j < n; j++) most = maximum(absolute(row[j]) * weight[j], most);

@@ -1,7 +1,8 @@
 // Packs: W problems side by side in one SIMD register, so that the kernels run W problems at the price of one.
 //
-// Built on the vector extensions that GCC and Clang share (x86-64, aarch64 and others alike); only square roots, minima,
-// maxima and mask tests, which those extensions lack or compile badly, name x86 instructions, each with a portable twin.
+// Built on the vector extensions that GCC and Clang share (x86-64, aarch64 and others alike); only square roots,
+// minima, maxima and mask tests, which those extensions lack or compile badly, name x86 instructions, each with a
+// portable twin.
 #pragma once
 #include "base.cuh"
 #if defined(__x86_64__)
@@ -10,24 +11,24 @@
 
 namespace GD_NAMESPACE {
 
-#define GD_PACK(NAME, REAL, INTEGER, WIDTH)                                                  \
-  typedef REAL NAME __attribute__((vector_size(sizeof(REAL) * WIDTH)));                      \
-  typedef INTEGER NAME##_mask __attribute__((vector_size(sizeof(REAL) * WIDTH)));            \
-  template <>                                                                                \
-  struct Scalar<NAME> {                                                                      \
-    using Real = REAL;                                                                       \
-    using Mask = NAME##_mask;                                                                \
-    static constexpr int lanes = WIDTH;                                                      \
-  };                                                                                         \
-  GD_HD NAME select(NAME##_mask m, NAME a, NAME b) { return m ? a : b; }                     \
-  GD_HD NAME##_mask negate(NAME##_mask m) { return ~m; }                                     \
+#define GD_PACK(NAME, REAL, WIDTH)                                                                 \
+  typedef REAL NAME __attribute__((vector_size(sizeof(REAL) * WIDTH)));                            \
+  typedef decltype(NAME{} < NAME{}) NAME##_mask;                                                   \
+  template <>                                                                                      \
+  struct Scalar<NAME> {                                                                            \
+    using Real = REAL;                                                                             \
+    using Mask = NAME##_mask;                                                                      \
+    static constexpr int lanes = WIDTH;                                                            \
+  };                                                                                               \
+  GD_HD NAME select(NAME##_mask m, NAME a, NAME b) { return m ? a : b; }                           \
+  GD_HD NAME##_mask negate(NAME##_mask m) { return ~m; }                                           \
   GD_HD REAL get_lane(const NAME& a, int lane) { return reinterpret_cast<const REAL*>(&a)[lane]; } \
   GD_HD void set_lane(NAME& a, int lane, REAL value) { reinterpret_cast<REAL*>(&a)[lane] = value; }
 
-GD_PACK(double4, double, long, 4)
-GD_PACK(double8, double, long, 8)
-GD_PACK(float8, float, int, 8)
-GD_PACK(float16, float, int, 16)
+GD_PACK(double4, double, 4)
+GD_PACK(double8, double, 8)
+GD_PACK(float8, float, 8)
+GD_PACK(float16, float, 16)
 #undef GD_PACK
 
 template <>

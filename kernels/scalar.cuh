@@ -1,6 +1,6 @@
 // Scalars for the kernels: the built-in types (base.cuh), packs of them where there is SIMD (pack.hpp), and what is
-// written once for both. Packs must be known before any template that calls their operations: built-in vector types have
-// no namespace of their own in which a later lookup could find them.
+// written once for both. Packs must be known before any template that calls their operations: built-in vector types
+// have no namespace of their own in which a later lookup could find them.
 #pragma once
 #include "base.cuh"
 #if !defined(__CUDACC__)

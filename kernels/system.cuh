@@ -10,7 +10,8 @@
 //
 //     (P + EᵀE + ÃᵀÃ) u + Eᵀ v_E = e₁ + Ãᵀẽ + Eᵀe_E,   E u = e_E,   t = Ã u − ẽ,
 //
-// E being the zero cone's rows (why EᵀE: linalg/factor.cuh). On conic rows right-hand sides and results are in the scaled frame (ẽ and t).
+// E being the zero cone's rows (why EᵀE: linalg/factor.cuh). On conic rows right-hand sides and results are in the
+// scaled frame (ẽ and t).
 #pragma once
 #include "cones/cones.cuh"
 #include "linalg/factor.cuh"
@@ -45,7 +46,7 @@ struct Carver {
 template <class T>
 struct System {
   Shape shape;
-  Panels<T> A;         // all rows
+  Panels<T> A;  // all rows
   SymmetricTiles<T> P;
   Quasidefinite<T> k;  // P + EᵀE (P itself without equality rows), Ã and the factor
   Spectral<T> F;
@@ -127,7 +128,8 @@ struct Refinement {
 };
 
 // One step of iterative refinement against the unregularised system. N is the operator (I − D)/(I − D + δ) by which the
-// scaled conic rows of the exact system differ from those that were factorised; null in the interior point, where they agree.
+// scaled conic rows of the exact system differ from those that were factorised; null in the interior point, where they
+// agree.
 template <class T, class G>
 GD_HD void refine_system(const G& g, const System<T>& w, const Refinement<T>& f, const Spectral<T>* N, const T* e1,
                          const T* e2, T* u, T* v) {

@@ -19,7 +19,7 @@ def rng(request) -> np.random.Generator:
 
 
 @pytest.fixture
-def run_python():
+def run_python(tmp_path):
     """Run code in a fresh interpreter that can import gpudiff and the modules of this folder; return its output."""
 
     def run(code: str, timeout: float = 120, **environment: str) -> str:
@@ -33,6 +33,7 @@ def run_python():
             capture_output=True,
             text=True,
             timeout=timeout,
+            cwd=tmp_path,  # and no package that lies in the current directory
         )
         assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout

@@ -96,13 +96,18 @@ def fma_peak(dtype: str) -> dict[str, Any]:
     return {"isa": library.gd_isa().decode(), "gflops": float(library.gd_fma_peak({"float64": 0, "float32": 1}[dtype]))}
 
 
+def fresh_interpreter(code: str) -> list[str]:
+    """A command that runs code with the gpudiff that is running here, whatever lies in the current directory."""
+    return [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); {code}"]
+
+
 def import_seconds(repeats: int) -> dict[str, float]:
     """Median seconds of ``import gpudiff`` in a fresh interpreter, and of the NumPy import contained in it."""
     found: dict[str, float] = {}
     for module in ("gpudiff", "numpy"):
         code = f"import time; start = time.perf_counter(); import {module}; print(time.perf_counter() - start)"
         times = [
-            float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+            float(subprocess.run(fresh_interpreter(code), capture_output=True, text=True, check=True).stdout)
             for _ in range(repeats)
         ]
         found[module] = statistics.median(times)

@@ -20,7 +20,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-import clarabel
+import clarabel as clarabel_module
 import numpy as np
 import scipy.linalg as la
 import scipy.sparse as sp
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from gpudiff.bench.families import Array, Batch
 
 Long = NDArray[np.longdouble]
+clarabel: Any = clarabel_module  # it comes without types
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     environment = machine.single_threaded_environment() if options.cores == "1" else None
     if environment is not None:
-        return subprocess.call([sys.executable, "-m", "gpudiff.bench", *argv], env=environment)
+        again = machine.fresh_interpreter("from gpudiff.bench.runner import main; sys.exit(main())")
+        return subprocess.call([*again, *argv], env=environment)
     if options.cores == "1":
         machine.pin_to_one_core()
     results = run(options)

@@ -1,7 +1,7 @@
 // All cones of a problem at once: the product cone's operators are those of its parts, one after another.
 //
-// A cone is one file with the members that are called here, plus one line in `for_each_cone`. The zero cone has no file:
-// its rows are the equality block of the condensed system (linalg/factor.cuh), its dual is free, Π the identity.
+// A cone is one file with the members that are called here, plus one line in `for_each_cone`. The zero cone has no
+// file: its rows are the equality block of the condensed system (linalg/factor.cuh), its dual is free, Π the identity.
 #pragma once
 #include "nonnegative.cuh"
 #include "second_order.cuh"

@@ -42,7 +42,7 @@ struct NonnegativeRows {
       T* out = scaled.panel(p) - offset * kTile;
       for (index_t k = begin + g.rank(); k < end; k += g.size()) {
         const T f = F.vector[k];
-        GD_UNROLL for (int j = 0; j < kTile; j++) out[k * kTile + j] = f * a[k * kTile + j];
+        GD_UNROLL for (int j = 0; j < kTile; j++) { out[k * kTile + j] = f * a[k * kTile + j]; }
       }
     }
   }
@@ -74,7 +74,8 @@ struct NonnegativeRows {
 
   // With l the eigenvalues of DΠ_{K*}(v): F = √(l/(1−l+δ)), N = (1−l)/(1−l+δ), in the lanes of `update`.
   template <class T, class G>
-  GD_HD void curvature(const G& g, const T* v, T delta, Mask<T> update, const Spectral<T>& F, const Spectral<T>& N) const {
+  GD_HD void curvature(const G& g, const T* v, T delta, Mask<T> update, const Spectral<T>& F,
+                       const Spectral<T>& N) const {
     const T stiff = broadcast<T>(1) / square_root(delta), loose = broadcast<T>(1) / (broadcast<T>(1) + delta);
     for (index_t k = begin + g.rank(); k < end; k += g.size()) {
       const Mask<T> active = v[k] > T{};

@@ -1,7 +1,7 @@
 // The second-order cone {(t, x): t ≥ ‖x‖}. Its own dual; every operator has three eigenvalues (spectral.cuh).
 //
-// Nesterov–Todd scaling and Jordan algebra: Alizadeh & Goldfarb 2003; Vandenberghe, "The CVXOPT linear and quadratic cone
-// program solvers", 2010, §4 and §8. Projection: eigenvalues t ± ‖x‖ (Fukushima, Luo & Tseng 2002).
+// Nesterov–Todd scaling and Jordan algebra: Alizadeh & Goldfarb 2003; Vandenberghe, "The CVXOPT linear and quadratic
+// cone program solvers", 2010, §4 and §8. Projection: eigenvalues t ± ‖x‖ (Fukushima, Luo & Tseng 2002).
 #pragma once
 #include "../group.cuh"
 #include "spectral.cuh"
@@ -102,9 +102,9 @@ struct SecondOrderCones {
         const T* a = A.panel(p) + start[c] * kTile;
         T* out = scaled.panel(p) + (start[c] - offset) * kTile;
         T along[kTile], tilt[kTile];
-        GD_UNROLL for (int j = 0; j < kTile; j++) along[j] = T{};
+        GD_UNROLL for (int j = 0; j < kTile; j++) { along[j] = T{}; }
         for (index_t i = 1; i < d; i++) {
-          GD_UNROLL for (int j = 0; j < kTile; j++) along[j] += u[i] * a[i * kTile + j];
+          GD_UNROLL for (int j = 0; j < kTile; j++) { along[j] += u[i] * a[i * kTile + j]; }
         }
         GD_UNROLL for (int j = 0; j < kTile; j++) {
           const T x = plus * (half * (a[j] + along[j])), y = minus * (half * (a[j] - along[j]));
@@ -112,7 +112,7 @@ struct SecondOrderCones {
           tilt[j] = x - y - middle * along[j];
         }
         for (index_t i = 1; i < d; i++) {
-          GD_UNROLL for (int j = 0; j < kTile; j++) out[i * kTile + j] = middle * a[i * kTile + j] + u[i] * tilt[j];
+          GD_UNROLL for (int j = 0; j < kTile; j++) { out[i * kTile + j] = middle * a[i * kTile + j] + u[i] * tilt[j]; }
         }
       }
     }

@@ -1,8 +1,8 @@
 // Polish: semismooth Newton on the residual map, from an interior-point iterate (or a warm start) to rounding error.
 //
-// Full steps, no line search, the best iterate kept: on weakly active problems this succeeds most often. A factor serves
-// as long as it still shrinks the residual tenfold per step; with only linear cones that is until the active set changes,
-// and the later steps act as iterative refinement.
+// Full steps, no line search, the best iterate kept: on weakly active problems this succeeds most often. A factor
+// serves as long as it still shrinks the residual tenfold per step; with only linear cones that is until the active set
+// changes, and the later steps act as iterative refinement.
 #pragma once
 #include "../ipm/termination.cuh"
 #include "residual_map.cuh"
@@ -59,8 +59,8 @@ GD_HD NewtonResult<T> newton(const G& g, MapState<T>& i, Mask<T> live, const New
     const Mask<T> shrinking = residual < previous * broadcast<T>(0.1);
     const Mask<T> exact = best <= broadcast<T>(2e-15);
     const Mask<T> settled = (best <= broadcast<T>(o.accept)) & negate(shrinking);
-    const Mask<T> lost = negate(residual < broadcast<T>(1e12)) |
-                         (negate(shrinking) & (count >= broadcast<T>(o.max_factorisations)));
+    const Mask<T> lost =
+        negate(residual < broadcast<T>(1e12)) | (negate(shrinking) & (count >= broadcast<T>(o.max_factorisations)));
     running = running & negate(exact | settled | lost);
     if (!any(running) || step >= o.max_steps) break;
     previous = residual;

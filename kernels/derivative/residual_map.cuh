@@ -8,8 +8,8 @@
 //
 //     P dx + Aᵀ D dv = r₁,   A dx − (I − D) dv = r₂.
 //
-// Put w = D dv: where l < 1, w = l/(1−l) (A dx − r₂). So (dx, w) solve the system of system.cuh with F² = D (I − D + δ)⁻¹,
-// e₁ = r₁, e₂ = r₂; a small δ stands in for the rows where l = 1, and refinement takes its error out again.
+// Put w = D dv: where l < 1, w = l/(1−l) (A dx − r₂). So (dx, w) solve the system of system.cuh with F² = D (I − D +
+// δ)⁻¹, e₁ = r₁, e₂ = r₂; a small δ stands in for the rows where l = 1, and refinement takes its error out again.
 // Newton steps, jvp and vjp differ in their right-hand sides only (newton.cuh, sensitivity.cuh).
 #pragma once
 #include "../system.cuh"
@@ -24,12 +24,12 @@ template <class T>
 struct MapState {
   System<T> w;
   Refinement<T> refinement;
-  Spectral<T> N;          // (I − D)/(I − D + δ)
-  T *x, *v, *y, *s;       // equilibrated
+  Spectral<T> N;     // (I − D)/(I − D + δ)
+  T *x, *v, *y, *s;  // equilibrated
   T *Px, *Ay, *Ax;
-  T *e1, *e2, *u, *t;     // right-hand side and solution of the system
+  T *e1, *e2, *u, *t;  // right-hand side and solution of the system
   T *best_x, *best_v;
-  T *unit_x, *unit_z;     // to the problem's own units: 1/(cD), 1/E
+  T *unit_x, *unit_z;  // to the problem's own units: 1/(cD), 1/E
   T cost_scale;
 
   // `system`: one to share with a stage that never runs at the same time, or null.

@@ -35,7 +35,8 @@ std::vector<const Variant*> runnable_variants() {
 #if defined(GD_HAVE_X86_VARIANTS)
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl"))
     v.push_back(&gd_variant_avx512);
   if (avx2) v.push_back(&gd_variant_avx2);
 #endif
@@ -207,8 +208,9 @@ int gd_jvp(const gd_problem* problem, const gd_settings* settings, const gd_poin
   if (!order.valid) return GD_BAD_ARGUMENT;
   if (problem->batch == 0) return GD_OK;
   const Variant& v = *current_variant().load();
-  const Sensitivity job{problem, order.rows, point, present(P_dot), present(q_dot), present(A_dot), present(b_dot),
-                        present(x_dot), present(y_dot), present(s_dot), present(obj_dot), nullptr, nullptr, nullptr, nullptr};
+  const Sensitivity job{problem,          order.rows,     point,          present(P_dot), present(q_dot),
+                        present(A_dot),   present(b_dot), present(x_dot), present(y_dot), present(s_dot),
+                        present(obj_dot), nullptr,        nullptr,        nullptr,        nullptr};
   return for_each_chunk(*problem, std::max(1, settings->threads), kSensitivityChunk,
                         v.sensitivity_bytes(problem, order.rows, kSensitivityChunk), report,
                         [&](char* memory, long begin, long end, Counters& counters, long) {
@@ -226,8 +228,9 @@ int gd_vjp(const gd_problem* problem, const gd_settings* settings, const gd_poin
   if (!order.valid) return GD_BAD_ARGUMENT;
   const Variant& v = *current_variant().load();
   const long n = problem->n, m = problem->m;
-  const Sensitivity job{problem, order.rows, point, present(P_bar), present(q_bar), present(A_bar), present(b_bar),
-                        present(x_bar), present(y_bar), present(s_bar), present(obj_bar), nullptr, nullptr, nullptr, nullptr};
+  const Sensitivity job{problem,          order.rows,     point,          present(P_bar), present(q_bar),
+                        present(A_bar),   present(b_bar), present(x_bar), present(y_bar), present(s_bar),
+                        present(obj_bar), nullptr,        nullptr,        nullptr,        nullptr};
   const gd_tensor* outputs[4] = {P_bar, q_bar, A_bar, b_bar};
   const long sizes[4] = {n * n, n, m * n, m}, columns[4] = {n, 1, n, 1};
   long offset[5] = {0, 0, 0, 0, 0};
@@ -237,28 +240,27 @@ int gd_vjp(const gd_problem* problem, const gd_settings* settings, const gd_poin
   std::atomic<bool> short_of_memory{false};
   int result = GD_OK;
   if (problem->batch > 0) {
-    result = for_each_chunk(
-        *problem, std::max(1, settings->threads), kSensitivityChunk,
-        v.sensitivity_bytes(problem, order.rows, kSensitivityChunk), report,
-        [&](char* memory, long begin, long end, Counters& counters, long number) {
-          if (total.empty()) {
-            if (memory) v.vjp(job, memory, begin, end, counters);
-            return;
-          }
-          const Memory partial(8 * offset[4]);
-          double* sum = reinterpret_cast<double*>(partial.data);
-          if (!sum) short_of_memory = true;
-          Sensitivity mine = job;
-          double** sums[4] = {&mine.P_sum, &mine.q_sum, &mine.A_sum, &mine.b_sum};
-          for (int i = 0; i < 4; i++)
-            if (offset[i + 1] > offset[i]) *sums[i] = sum + offset[i];
-          if (memory && sum) v.vjp(mine, memory, begin, end, counters);
-          std::unique_lock<std::mutex> lock(ordered.mutex);
-          ordered.turn.wait(lock, [&] { return ordered.next == number; });
-          for (std::size_t i = 0; sum && i < total.size(); i++) total[i] += sum[i];
-          ordered.next++;
-          ordered.turn.notify_all();
-        });
+    result = for_each_chunk(*problem, std::max(1, settings->threads), kSensitivityChunk,
+                            v.sensitivity_bytes(problem, order.rows, kSensitivityChunk), report,
+                            [&](char* memory, long begin, long end, Counters& counters, long number) {
+                              if (total.empty()) {
+                                if (memory) v.vjp(job, memory, begin, end, counters);
+                                return;
+                              }
+                              const Memory partial(8 * offset[4]);
+                              double* sum = reinterpret_cast<double*>(partial.data);
+                              if (!sum) short_of_memory = true;
+                              Sensitivity mine = job;
+                              double** sums[4] = {&mine.P_sum, &mine.q_sum, &mine.A_sum, &mine.b_sum};
+                              for (int i = 0; i < 4; i++)
+                                if (offset[i + 1] > offset[i]) *sums[i] = sum + offset[i];
+                              if (memory && sum) v.vjp(mine, memory, begin, end, counters);
+                              std::unique_lock<std::mutex> lock(ordered.mutex);
+                              ordered.turn.wait(lock, [&] { return ordered.next == number; });
+                              for (std::size_t i = 0; sum && i < total.size(); i++) total[i] += sum[i];
+                              ordered.next++;
+                              ordered.turn.notify_all();
+                            });
     if (short_of_memory) return GD_OUT_OF_MEMORY;
   }
   for (int i = 0; i < 4; i++) {
@@ -293,9 +295,8 @@ int gd_use_isa(const char* name) {
 }
 
 double gd_fma_peak(int32_t dtype) {
-  return current_variant().load()->fma_peak(dtype, [] {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-  });
+  return current_variant().load()->fma_peak(
+      dtype, [] { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); });
 }
 
 }  // extern "C"

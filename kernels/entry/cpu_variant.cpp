@@ -1,5 +1,5 @@
-// The kernels compiled for one instruction set. Built several times, with GD_NAMESPACE and GD_VARIANT_NAME set by the build;
-// includes no header of the standard library, so that nothing compiled here can be shared with another variant.
+// The kernels compiled for one instruction set. Built several times, with GD_NAMESPACE and GD_VARIANT_NAME set by the
+// build; includes no header of the standard library, so that nothing compiled here can be shared with another variant.
 #include "sensitivity_chunk.hpp"
 #include "solve_chunk.hpp"
 
@@ -10,7 +10,8 @@ namespace GD_NAMESPACE {
 
 using gpudiff_entry::Variant;
 
-// Packs as wide as the cache likes, by the size of the problem alone: the same problem takes the same path in any batch.
+// Packs as wide as the cache likes, by the size of the problem alone: the same problem takes the same path in any
+// batch.
 enum class Width { eight, four, one };
 inline Width width_of(const Shape& s) {
   const index_t words = 2 * Panels<double>::words(s.m(), s.n) + SymmetricTiles<double>::words(tiles(s.n)) +
@@ -56,19 +57,17 @@ static void solve(const Solve& job, char* memory, long begin, long end, Counters
 }
 
 static void jvp(const Sensitivity& job, char* memory, long begin, long end, Counters& counters) {
-  with_width(shape_of(*job.problem, job.rows), [&](auto t, auto) {
-    ChunkSensitivity<decltype(t)>(job, memory, counters).jvp(begin, end);
-  });
+  with_width(shape_of(*job.problem, job.rows),
+             [&](auto t, auto) { ChunkSensitivity<decltype(t)>(job, memory, counters).jvp(begin, end); });
 }
 
 static void vjp(const Sensitivity& job, char* memory, long begin, long end, Counters& counters) {
-  with_width(shape_of(*job.problem, job.rows), [&](auto t, auto) {
-    ChunkSensitivity<decltype(t)>(job, memory, counters).vjp(begin, end);
-  });
+  with_width(shape_of(*job.problem, job.rows),
+             [&](auto t, auto) { ChunkSensitivity<decltype(t)>(job, memory, counters).vjp(begin, end); });
 }
 
-// Multiply–adds on independent registers: what one core does at best, for fractions of peak. Named variables, as an array
-// would live in memory.
+// Multiply–adds on independent registers: what one core does at best, for fractions of peak. Named variables, as an
+// array would live in memory.
 template <class T>
 static double fma_peak_of(double (*now)()) {
   const T x = broadcast<T>(1.0000001), y = broadcast<T>(1e-9);
@@ -81,9 +80,18 @@ static double fma_peak_of(double (*now)()) {
 #define GD_MULTIPLY_ADD(a) \
   a = a * x + y;           \
   keep_in_register(a);
-      GD_MULTIPLY_ADD(a0) GD_MULTIPLY_ADD(a1) GD_MULTIPLY_ADD(a2) GD_MULTIPLY_ADD(a3)
-      GD_MULTIPLY_ADD(a4) GD_MULTIPLY_ADD(a5) GD_MULTIPLY_ADD(a6) GD_MULTIPLY_ADD(a7)
-      GD_MULTIPLY_ADD(a8) GD_MULTIPLY_ADD(a9) GD_MULTIPLY_ADD(a10) GD_MULTIPLY_ADD(a11)
+      GD_MULTIPLY_ADD(a0)
+      GD_MULTIPLY_ADD(a1)
+      GD_MULTIPLY_ADD(a2)
+      GD_MULTIPLY_ADD(a3)
+      GD_MULTIPLY_ADD(a4)
+      GD_MULTIPLY_ADD(a5)
+      GD_MULTIPLY_ADD(a6)
+      GD_MULTIPLY_ADD(a7)
+      GD_MULTIPLY_ADD(a8)
+      GD_MULTIPLY_ADD(a9)
+      GD_MULTIPLY_ADD(a10)
+      GD_MULTIPLY_ADD(a11)
 #undef GD_MULTIPLY_ADD
     }
     const double rate = 2.0 * 12 * Scalar<T>::lanes * double(rounds) / (now() - start) * 1e-9;
@@ -104,7 +112,6 @@ static double fma_peak(int dtype, double (*now)()) {
 }  // namespace GD_NAMESPACE
 
 extern "C" const gpudiff_entry::Variant GD_VARIANT_SYMBOL;
-const gpudiff_entry::Variant GD_VARIANT_SYMBOL = {GD_STRINGIFY(GD_VARIANT_NAME), GD_NAMESPACE::chunk,
-                                                  GD_NAMESPACE::solve_bytes, GD_NAMESPACE::sensitivity_bytes,
-                                                  GD_NAMESPACE::solve, GD_NAMESPACE::jvp, GD_NAMESPACE::vjp,
-                                                  GD_NAMESPACE::fma_peak};
+const gpudiff_entry::Variant GD_VARIANT_SYMBOL = {
+    GD_STRINGIFY(GD_VARIANT_NAME), GD_NAMESPACE::chunk, GD_NAMESPACE::solve_bytes, GD_NAMESPACE::sensitivity_bytes,
+    GD_NAMESPACE::solve,           GD_NAMESPACE::jvp,   GD_NAMESPACE::vjp,         GD_NAMESPACE::fma_peak};

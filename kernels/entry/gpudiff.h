@@ -78,26 +78,26 @@ typedef struct gd_settings {
 
 /* Outputs of gd_solve, contiguous; any pointer may be NULL. */
 typedef struct gd_solution {
-  void *x, *y, *s; /* [B, n], [B, m], [B, m] */
-  void* obj;       /* [B] */
+  void *x, *y, *s;                             /* [B, n], [B, m], [B, m] */
+  void* obj;                                   /* [B] */
   void *primal_residual, *dual_residual, *gap; /* [B], of the returned point, in the problem's own units */
-  void* margin;    /* [B] relative distance of y − s to the nearest kink of the projection; 0: not differentiable */
+  void* margin;        /* [B] relative distance of y − s to the nearest kink of the projection; 0: not differentiable */
   int8_t* status;      /* [B] gd_status */
   int32_t* iterations; /* [B] factorisations: interior-point iterations plus Newton steps */
 } gd_solution;
 
 /* What a call did, for benchmarks and error messages. */
 typedef struct gd_report {
-  int64_t index;         /* the offending problem where the result code speaks of one */
-  int64_t interior;      /* interior-point iterations, summed over the batch */
-  int64_t newton;        /* Newton (polish) factorisations, summed over the batch */
-  int64_t resumed;       /* problems that went through the careful second interior-point run */
-  double flops;          /* operations of factorisations, solves and products; single precision counts half */
+  int64_t index;    /* the offending problem where the result code speaks of one */
+  int64_t interior; /* interior-point iterations, summed over the batch */
+  int64_t newton;   /* Newton (polish) factorisations, summed over the batch */
+  int64_t resumed;  /* problems that went through the careful second interior-point run */
+  double flops;     /* operations of factorisations, solves and products; single precision counts half */
 } gd_report;
 
 /* warm_x, warm_y, warm_s: a previous solution ([B or shared, …], batch stride 0 to broadcast) or absent. */
 GD_API int gd_solve(const gd_problem*, const gd_settings*, const gd_tensor* warm_x, const gd_tensor* warm_y,
-             const gd_tensor* warm_s, gd_solution*, gd_report*);
+                    const gd_tensor* warm_s, gd_solution*, gd_report*);
 
 /* A solution as derivatives read it; status [B] contiguous. Problems neither SOLVED nor ALMOST_SOLVED get zeros. */
 typedef struct gd_point {
@@ -106,22 +106,22 @@ typedef struct gd_point {
 } gd_point;
 
 /* Forward mode: tangents of the data in (any may be absent), tangents of x, y, s, obj out (any may be absent). */
-GD_API int gd_jvp(const gd_problem*, const gd_settings*, const gd_point*, const gd_tensor* P_dot, const gd_tensor* q_dot,
-           const gd_tensor* A_dot, const gd_tensor* b_dot, gd_tensor* x_dot, gd_tensor* y_dot, gd_tensor* s_dot,
-           gd_tensor* obj_dot, gd_report*);
+GD_API int gd_jvp(const gd_problem*, const gd_settings*, const gd_point*, const gd_tensor* P_dot,
+                  const gd_tensor* q_dot, const gd_tensor* A_dot, const gd_tensor* b_dot, gd_tensor* x_dot,
+                  gd_tensor* y_dot, gd_tensor* s_dot, gd_tensor* obj_dot, gd_report*);
 
 /* Reverse mode: cotangents of x, y, s, obj in (any may be absent), cotangents of the data out. An absent output is not
  * computed; an output with batch stride 0 receives the sum over the batch, added up in the order of the problems
  * whatever the number of threads. */
-GD_API int gd_vjp(const gd_problem*, const gd_settings*, const gd_point*, const gd_tensor* x_bar, const gd_tensor* y_bar,
-           const gd_tensor* s_bar, const gd_tensor* obj_bar, gd_tensor* P_bar, gd_tensor* q_bar, gd_tensor* A_bar,
-           gd_tensor* b_bar, gd_report*);
+GD_API int gd_vjp(const gd_problem*, const gd_settings*, const gd_point*, const gd_tensor* x_bar,
+                  const gd_tensor* y_bar, const gd_tensor* s_bar, const gd_tensor* obj_bar, gd_tensor* P_bar,
+                  gd_tensor* q_bar, gd_tensor* A_bar, gd_tensor* b_bar, gd_report*);
 
 GD_API int gd_abi_version(void);
-GD_API const char* gd_isa(void);          /* the variant in use: "avx512", "avx2", "baseline" */
+GD_API const char* gd_isa(void);           /* the variant in use: "avx512", "avx2", "baseline" */
 GD_API const char* gd_isa_available(void); /* those this machine could run, best first, comma separated */
-GD_API int gd_use_isa(const char* name);  /* for tests: 0 on success */
-GD_API double gd_fma_peak(int32_t dtype); /* measured GFLOP/s of one core in the variant in use */
+GD_API int gd_use_isa(const char* name);   /* for tests: 0 on success */
+GD_API double gd_fma_peak(int32_t dtype);  /* measured GFLOP/s of one core in the variant in use */
 
 #ifdef __cplusplus
 }

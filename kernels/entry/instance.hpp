@@ -9,7 +9,8 @@ namespace GD_NAMESPACE {
 using gpudiff_entry::Rows;
 
 GD_HD double read(const gd_tensor& t, int dtype, index_t offset) {
-  return dtype == GD_FLOAT64 ? static_cast<const double*>(t.data)[offset] : double(static_cast<const float*>(t.data)[offset]);
+  return dtype == GD_FLOAT64 ? static_cast<const double*>(t.data)[offset]
+                             : double(static_cast<const float*>(t.data)[offset]);
 }
 GD_HD void write(const gd_tensor& t, int dtype, index_t offset, double value) {
   if (dtype == GD_FLOAT64)
@@ -37,13 +38,15 @@ GD_HD void copy_row(const gd_tensor& t, int dtype, index_t offset, index_t strid
 }
 
 // out[j] = Σ_k weight[k] M[k, j] for M [count, n], j < columns: eight columns at a time, the sums in registers.
-GD_HD void weighted_rows(const double* M, index_t count, index_t n, index_t columns, const double* weight, double* out) {
+GD_HD void weighted_rows(const double* M, index_t count, index_t n, index_t columns, const double* weight,
+                         double* out) {
   index_t first = 0;
   for (; first + 8 <= columns; first += 8) {
     double sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-    for (index_t k = 0; k < count; k++)
-      GD_UNROLL for (int l = 0; l < 8; l++) sum[l] += weight[k] * M[k * n + first + l];
-    GD_UNROLL for (int l = 0; l < 8; l++) out[first + l] = sum[l];
+    for (index_t k = 0; k < count; k++) GD_UNROLL for (int l = 0; l < 8; l++) {
+        sum[l] += weight[k] * M[k * n + first + l];
+      }
+    GD_UNROLL for (int l = 0; l < 8; l++) { out[first + l] = sum[l]; }
   }
   for (; first < columns; first++) {
     double sum = 0;

@@ -32,8 +32,9 @@ struct Sensitivity {
   const gd_problem* problem;
   Rows rows;
   const gd_point* point;
-  const gd_tensor *P, *q, *A, *b, *x, *y, *s, *obj; /* tangents or cotangents; which are inputs depends on the direction */
-  double *P_sum, *q_sum, *A_sum, *b_sum;            /* vjp: this chunk's sums for shared arguments, or NULL */
+  const gd_tensor *P, *q, *A, *b, *x, *y, *s,
+      *obj;                              /* tangents or cotangents; which are inputs depends on the direction */
+  double *P_sum, *q_sum, *A_sum, *b_sum; /* vjp: this chunk's sums for shared arguments, or NULL */
 };
 
 /* One instruction set's functions. A thread's `memory` is 64-byte aligned, zeroed once, and as large as the *_bytes say
@@ -46,7 +47,7 @@ struct Variant {
   void (*solve)(const Solve&, char* memory, long begin, long end, Counters&);
   void (*jvp)(const Sensitivity&, char* memory, long begin, long end, Counters&);
   void (*vjp)(const Sensitivity&, char* memory, long begin, long end, Counters&);
-  double (*fma_peak)(int dtype, double (*now)());  /* GFLOP/s, by a clock in seconds */
+  double (*fma_peak)(int dtype, double (*now)()); /* GFLOP/s, by a clock in seconds */
 };
 
 }  // namespace gpudiff_entry

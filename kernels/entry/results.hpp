@@ -40,7 +40,8 @@ struct Results {
   index_t begin;  // of the chunk in the batch
   Saved saved{};
 
-  void write_scalars(index_t i, int status, double objective, double primal, double dual, double gap, double margin) const {
+  void write_scalars(index_t i, int status, double objective, double primal, double dual, double gap,
+                     double margin) const {
     const index_t at = begin + i;
     gd_solution& o = *job.out;
     const int type = problem.dtype;
@@ -54,7 +55,8 @@ struct Results {
   }
 
   template <class T>
-  void write_point(const MapState<T>& map, index_t i, int lane, int status, const Residuals<T>& r, const T& margin) const {
+  void write_point(const MapState<T>& map, index_t i, int lane, int status, const Residuals<T>& r,
+                   const T& margin) const {
     const index_t n = shape.n, m = shape.m(), at = begin + i;
     gd_solution& o = *job.out;
     const int type = problem.dtype;
@@ -72,7 +74,8 @@ struct Results {
   bool is_absent(index_t i, index_t k) const {
     const Rows& rows = job.rows;
     return k >= rows.zero && k < rows.zero + rows.nonnegative &&
-           read(problem.b, problem.dtype, (begin + i) * problem.b.batch + rows.row_of[k] * problem.b.row) == __builtin_inf();
+           read(problem.b, problem.dtype, (begin + i) * problem.b.batch + rows.row_of[k] * problem.b.row) ==
+               __builtin_inf();
   }
 
   // y with Aᵀy = 0, bᵀy = −1, or x with Px = 0, −Ax ∈ K, qᵀx = −1.
@@ -89,13 +92,18 @@ struct Results {
       for (index_t k = 0; k < m; k++) product -= double(get_lane(s.z[k], lane)) * double(get_lane(s.w.b[k], lane));
     else
       for (index_t j = 0; j < n; j++) product -= double(get_lane(s.x[j], lane)) * double(get_lane(s.w.q[j], lane));
-    // Equilibrated: bᵀz is what it is outside (z·E against b/E, the cost factor cancels in the direction); qᵀx is c times it.
+    // Equilibrated: bᵀz is what it is outside (z·E against b/E, the cost factor cancels in the direction); qᵀx is c
+    // times it.
     const double scale = 1 / product, c = saved.c[i];
-    for (index_t j = 0; j < n; j++) write(o.x, type, at * n + j, primal ? nan : double(get_lane(s.x[j], lane)) * D[j] * scale * c);
+    for (index_t j = 0; j < n; j++)
+      write(o.x, type, at * n + j, primal ? nan : double(get_lane(s.x[j], lane)) * D[j] * scale * c);
     for (index_t k = 0; k < m; k++) {
       const index_t row = at * m + job.rows.row_of[k];
       write(o.y, type, row, !primal ? nan : is_absent(i, k) ? 0.0 : double(get_lane(s.z[k], lane)) * E[k] * scale);
-      write(o.s, type, row, primal ? nan : k < shape.rows.zero ? 0.0 : double(get_lane(s.s[k], lane)) / E[k] * scale * c);
+      write(o.s, type, row,
+            primal                ? nan
+            : k < shape.rows.zero ? 0.0
+                                  : double(get_lane(s.s[k], lane)) / E[k] * scale * c);
     }
     write_scalars(i, out, primal ? inf : -inf, nan, nan, nan, nan);
   }

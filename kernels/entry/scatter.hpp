@@ -1,5 +1,5 @@
-// From instances into the lanes of a pack, several lanes in one go: a lane's entries lie a whole register apart, so that
-// writing one lane touches every cache line of the workspace, and writing all of them touches them no more often.
+// From instances into the lanes of a pack, several lanes in one go: a lane's entries lie a whole register apart, so
+// that writing one lane touches every cache line of the workspace, and writing all of them touches them no more often.
 #pragma once
 #include "instance.hpp"
 
@@ -41,7 +41,7 @@ struct Scatter {
         if (n - j >= kTile) {
           for (int l = 0; l < used; l++) {
             const double *a = source[l] + j, *d = D[l] + j;
-            GD_UNROLL for (int c = 0; c < kTile; c++) out[c * W + to[l]] = R(a[c] * d[c] * E[l]);
+            GD_UNROLL for (int c = 0; c < kTile; c++) { out[c * W + to[l]] = R(a[c] * d[c] * E[l]); }
           }
         } else {
           for (int l = 0; l < used; l++)

@@ -1,7 +1,7 @@
 // jvp and vjp of a run of problems on one thread, W at a time (derivative/sensitivity.cuh).
 //
-// An inactive inequality takes no part in the linearised system: its multiplier stays zero and its slack follows x. So a
-// lane holds the rows of the zero and second-order cones and, behind them, its problem's active inequalities only.
+// An inactive inequality takes no part in the linearised system: its multiplier stays zero and its slack follows x. So
+// a lane holds the rows of the zero and second-order cones and, behind them, its problem's active inequalities only.
 #pragma once
 #include "../derivative/sensitivity.cuh"
 #include "solve_chunk.hpp"
@@ -58,7 +58,9 @@ struct ChunkSensitivity {
     }
     return memory.used;
   }
-  static index_t pack_bytes(const Shape& s) { return (carve_packs(s, nullptr, nullptr) * index_t(sizeof(T)) + 63) / 64 * 64; }
+  static index_t pack_bytes(const Shape& s) {
+    return (carve_packs(s, nullptr, nullptr) * index_t(sizeof(T)) + 63) / 64 * 64;
+  }
   static index_t bytes(const Shape& s) { return pack_bytes(s) + 8 * carve_doubles(s, nullptr, nullptr) + 64; }
 
   ChunkSensitivity(const Sensitivity& job_, char* memory, Counters& counters_)
@@ -150,7 +152,8 @@ struct ChunkSensitivity {
         solve_sensitivity(Alone{}, map, flags != T{});
       }
       counters.newton += used;
-      counters.flops += used * (factor_flops(map.w.shape) + 3 * (solve_flops(map.w.shape) + product_flops(map.w.shape)));
+      counters.flops +=
+          used * (factor_flops(map.w.shape) + 3 * (solve_flops(map.w.shape) + product_flops(map.w.shape)));
       int lane = 0;  // in the problems' order, so that sums over a shared argument are deterministic
       for (index_t i = first; i < next; i++) {
         if (lane < used && of[lane] == i)
@@ -165,7 +168,8 @@ struct ChunkSensitivity {
 
   void jvp(index_t begin, index_t end) {
     run(
-        begin, end, [&](Instance& p, index_t i, int lane) { load_tangent(p, i, lane); }, [&](index_t i, int lane) { write_tangent(i, lane); },
+        begin, end, [&](Instance& p, index_t i, int lane) { load_tangent(p, i, lane); },
+        [&](index_t i, int lane) { write_tangent(i, lane); },
         [&](index_t i) {
           for (index_t j = 0; job.x && j < n; j++) write(*job.x, type, i * job.x->batch + j * job.x->row, 0);
           for (index_t k = 0; k < m; k++) {
@@ -246,7 +250,8 @@ struct ChunkSensitivity {
     }
   }
   bool absent(index_t i, index_t k) const {
-    return k >= job.rows.zero && k < job.rows.zero + job.rows.nonnegative && vector(problem.b, i, row(k)) == __builtin_inf();
+    return k >= job.rows.zero && k < job.rows.zero + job.rows.nonnegative &&
+           vector(problem.b, i, row(k)) == __builtin_inf();
   }
 
   // ------------------------------------------------------------------------------------------ reverse

@@ -4,8 +4,8 @@
 //   2. Newton polish to rounding error (derivative/newton.cuh); what fails resumes 1, goes further and tries again
 //   3. what failed both: a careful interior point to full accuracy, then polish, and an honest status
 //
-// Between the stages a problem is its equilibrated iterate and its scaling, kept for the chunk. Every lane computes what
-// it would compute alone: results do not depend on the batch, the chunk, the position or the number of threads.
+// Between the stages a problem is its equilibrated iterate and its scaling, kept for the chunk. Every lane computes
+// what it would compute alone: results do not depend on the batch, the chunk, the position or the number of threads.
 #pragma once
 #include "../derivative/assess.cuh"
 #include "../derivative/newton.cuh"
@@ -102,8 +102,12 @@ struct ChunkSolver {
     return memory.used;
   }
   static index_t whole_lines(index_t bytes) { return (bytes + 63) / 64 * 64; }
-  static index_t pack_bytes(const Shape& s) { return whole_lines(carve_packs(s, nullptr, nullptr) * index_t(sizeof(T))); }
-  static index_t quick_bytes(const Shape& s) { return whole_lines(carve_quick(s, nullptr, nullptr) * index_t(sizeof(F))); }
+  static index_t pack_bytes(const Shape& s) {
+    return whole_lines(carve_packs(s, nullptr, nullptr) * index_t(sizeof(T)));
+  }
+  static index_t quick_bytes(const Shape& s) {
+    return whole_lines(carve_quick(s, nullptr, nullptr) * index_t(sizeof(F)));
+  }
   static index_t bytes(const Shape& s, index_t capacity) {
     return pack_bytes(s) + quick_bytes(s) + 8 * carve_doubles(s, capacity, nullptr, nullptr) + 64;
   }
@@ -117,7 +121,16 @@ struct ChunkSolver {
     prepare_padding(interior.w);
     prepare_padding(quick.w);
     const gd_settings& o = *job.settings;
-    strict = {o.tol_gap_abs, o.tol_gap_rel, o.tol_feas, o.tol_infeas_abs, o.tol_infeas_rel, o.max_iter, 1, true, 0, 0,
+    strict = {o.tol_gap_abs,
+              o.tol_gap_rel,
+              o.tol_feas,
+              o.tol_infeas_abs,
+              o.tol_infeas_rel,
+              o.max_iter,
+              1,
+              true,
+              0,
+              0,
               maximum(5e-5, o.tol_infeas_rel)};
     almost = strict;
     almost.tol_gap_abs = almost.tol_gap_rel = maximum(5e-5, o.tol_gap_rel);
@@ -216,8 +229,8 @@ struct ChunkSolver {
     const bool first = saved.state[i] < 0;
     if (g == Gathered::asymmetric && (counters.asymmetric < 0 || counters.asymmetric > begin + i))
       counters.asymmetric = begin + i;
-    if (g != Gathered::good ||
-        (first && job.settings->check_convex && instance.has_P && !instance.convex(reinterpret_cast<double*>(interior.w.k.L.data)))) {
+    if (g != Gathered::good || (first && job.settings->check_convex && instance.has_P &&
+                                !instance.convex(reinterpret_cast<double*>(interior.w.k.L.data)))) {
       saved.state[i] = GD_INVALID_DATA;
       results.write_failure(i, GD_INVALID_DATA);
       return false;
@@ -274,7 +287,8 @@ struct ChunkSolver {
         if (problem_of[lane] >= 0) scatter.add(lane, &c.instances[lane]);
       }
       scatter.problem(s.w, s.unit_x, s.unit_z, s.cost_scale);
-      for (int l = 0; l < scatter.count && next + l < n_todo; l++) prefetch_problem(c.problem, c.begin + todo[next + l]);
+      for (int l = 0; l < scatter.count && next + l < n_todo; l++)
+        prefetch_problem(c.problem, c.begin + todo[next + l]);
       for (int l = 0; l < scatter.count; l++)
         c.load_interior(s, *scatter.of[l], problem_of[scatter.lane[l]], scatter.lane[l], run);
     }
@@ -315,8 +329,8 @@ struct ChunkSolver {
     return feeder.n_reached;
   }
 
-  // A fresh start has x = 0, τ = κ = 1 and, cone by cone, s = ρe, z = e/ρ with ρ the larger of 1 and what b allows: rows
-  // with a huge bound start feasible and centred. A resumed problem starts from its saved iterate.
+  // A fresh start has x = 0, τ = κ = 1 and, cone by cone, s = ρe, z = e/ρ with ρ the larger of 1 and what b allows:
+  // rows with a huge bound start feasible and centred. A resumed problem starts from its saved iterate.
   template <class Q>
   void load_interior(InteriorState<Q>& s, Instance& instance, index_t i, int lane, Run run) {
     using R = Real<Q>;
@@ -387,7 +401,8 @@ struct ChunkSolver {
   // ------------------------------------------------------------------------------------------ polish
 
   // Newton from the saved iterates (or the warm start). Problems that converge are written out; the others are too if
-  // `last`, with the better of what Newton and the interior point found, else they go to `failed`. Returns their number.
+  // `last`, with the better of what Newton and the interior point found, else they go to `failed`. Returns their
+  // number.
   index_t polish(const int* todo, index_t n_todo, bool last, const NewtonSettings& o, bool warm = false) {
     index_t n_failed = 0;
     int lane_problem[W];
@@ -419,7 +434,8 @@ struct ChunkSolver {
       const gd_tensor &wx = *job.warm_x, &wy = *job.warm_y, &ws = *job.warm_s;
       double sum = 0;
       for (index_t j = 0; j < n; j++)
-        sum += absolute(saved.x[i * n + j] = read(wx, problem.dtype, (begin + i) * wx.batch + j * wx.row) / instance.D[j]);
+        sum +=
+            absolute(saved.x[i * n + j] = read(wx, problem.dtype, (begin + i) * wx.batch + j * wx.row) / instance.D[j]);
       for (index_t k = 0; k < m; k++) {
         const index_t r = job.rows.row_of[k];
         const double y = read(wy, problem.dtype, (begin + i) * wy.batch + r * wy.row);

@@ -9,8 +9,9 @@
 // τ > 0 gives the optimum x/τ; κ > 0 a certificate that there is none. Each pass of the loop is one iteration:
 // residuals → termination → scale the cones → factorise → affine step → combined step → move (Mehrotra 1992).
 //
-// T may be a pack of problems that are at different iterations: a lane that is done hands in its result and receives the
-// next problem (the `Feeder`), so that slow problems hold nobody up. On a GPU a group does the same with one problem.
+// T may be a pack of problems that are at different iterations: a lane that is done hands in its result and receives
+// the next problem (the `Feeder`), so that slow problems hold nobody up. On a GPU a group does the same with one
+// problem.
 #pragma once
 #include "termination.cuh"
 
@@ -162,7 +163,8 @@ GD_HD void interior_point(const G& g, InteriorState<T>& i, const InteriorSetting
 
     // Combined step: centring σ = (1 − α)³, second-order correction.
     T sigma = one - reach;
-    sigma = maximum(T(sigma * sigma * sigma), broadcast<T>(1e-3));  // without a floor weakly active pairs ruin centrality
+    sigma =
+        maximum(T(sigma * sigma * sigma), broadcast<T>(1e-3));  // without a floor weakly active pairs ruin centrality
     const T keep = one - sigma, centre = sigma * r.mu;
     cone_correction(g, rows, i.lambda, i.ds, step_v, centre, i.corrected);
     g.sync();
@@ -177,8 +179,8 @@ GD_HD void interior_point(const G& g, InteriorState<T>& i, const InteriorSetting
     T alpha = step_to_boundary(g, i, i.corrected, d) * broadcast<T>(0.99);
 
     // Move. A lane whose step is not finite stays where it is and tries again with a hundred times the regularisation.
-    cone_apply(g, rows, i.w.F, step_v, i.Frz);               // Δz
-    cone_apply_inverse(g, rows, i.w.F, i.ds, i.corrected);   // Δs
+    cone_apply(g, rows, i.w.F, step_v, i.Frz);              // Δz
+    cone_apply_inverse(g, rows, i.w.F, i.ds, i.corrected);  // Δs
     g.sync();
     T size = absolute(d.tau) + absolute(d.kappa);
     for (index_t j = g.rank(); j < n; j += g.size()) size += absolute(step_u[j]);

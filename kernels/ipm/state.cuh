@@ -10,28 +10,30 @@ constexpr int going = 0, reached = 1, primal_infeasible = 3, dual_infeasible = 4
               almost_dual_infeasible = 6, iteration_limit = 7, stalled = 9;
 GD_HD bool is_primal(int out) { return out == primal_infeasible || out == almost_primal_infeasible; }
 GD_HD bool is_certificate(int out) { return is_primal(out) || out == dual_infeasible || out == almost_dual_infeasible; }
-}
+}  // namespace outcome
 
 struct InteriorSettings {
   double tol_gap_abs, tol_gap_rel, tol_feas, tol_infeas_abs, tol_infeas_rel;
   int max_iter;
   int refinements;  // per solve
   bool keep_best;   // remember the best iterate, end early when nothing improves
-  // Also good enough: μ/τ² this small with residuals this small, in equilibrated terms; 0 switches it off. What Newton's
-  // method needs is the right active set, which complementarity tells long before single precision gets the residuals down.
+  // Also good enough: μ/τ² this small with residuals this small, in equilibrated terms; 0 switches it off. What
+  // Newton's method needs is the right active set, which complementarity tells long before single precision gets the
+  // residuals down.
   double crossover_mu, crossover_feas;
-  double almost_infeas;  // a certificate this good is reported, as almost one, where the loop ends without anything better
+  double
+      almost_infeas;  // a certificate this good is reported, as almost one, where the loop ends without anything better
 };
 
 template <class T>
 struct InteriorState {
   System<T> w;
   Refinement<T> refinement;
-  T *x, *z, *s;           // the embedding's iterate; the problem's is this divided by τ
-  T *Px, *Az, *Ax;        // P x, Aᵀz, A x
-  T *unit_x, *unit_z;     // factors that take r_x and r_z to the problem's own units: 1/(cD), 1/E
-  T *rx, *rz;             // residuals
-  T *e1, *e2, *u, *v;     // two right-hand sides and their solutions: constant (−q, b) and step
+  T *x, *z, *s;        // the embedding's iterate; the problem's is this divided by τ
+  T *Px, *Az, *Ax;     // P x, Aᵀz, A x
+  T *unit_x, *unit_z;  // factors that take r_x and r_z to the problem's own units: 1/(cD), 1/E
+  T *rx, *rz;          // residuals
+  T *e1, *e2, *u, *v;  // two right-hand sides and their solutions: constant (−q, b) and step
   T *lambda, *Frz, *ds, *corrected;
   T *best_x, *best_z, *best_s;
   T tau, kappa, cost_scale, iterations, regularisation;

@@ -10,17 +10,18 @@ struct Residuals {
   T primal, dual;                    // ‖Ax + s − b‖∞, ‖Px + q + Aᵀz‖∞
   T primal_relative, dual_relative;  // the largest entry, each divided by `row_size` of its row
   T objective, dual_objective, gap;
-  T mu;                        // (sᵀz + τκ)/(ν + 1)
-  T gap_residual;              // r_τ = qᵀx + bᵀz + κ + xᵀPx/τ
-  T curvature;                 // ξᵀPξ with ξ = x/τ, equilibrated
-  T linear_cost, linear_dual;  // qᵀx, bᵀz of the embedding
+  T mu;                            // (sᵀz + τκ)/(ν + 1)
+  T gap_residual;                  // r_τ = qᵀx + bᵀz + κ + xᵀPx/τ
+  T curvature;                     // ξᵀPξ with ξ = x/τ, equilibrated
+  T linear_cost, linear_dual;      // qᵀx, bᵀz of the embedding
   T Px_norm, Az_norm, slack_norm;  // of the embedding
   T cost_scale, bound_scale;       // Σ|q x| / Σ|x| and Σ|b z| / Σ|z|: the size of the data that a certificate touches
   T Px_size, Az_size, slack_size;  // like the norms, equilibrated
 };
 
-// What a row's residual is compared with: its own terms, or one in the problem's own units, whichever is largest. Row by
-// row, so that one huge entry (a bound of 1e10, say) does not excuse the others. `reach` bounds the terms that cancelled.
+// What a row's residual is compared with: its own terms, or one in the problem's own units, whichever is largest. Row
+// by row, so that one huge entry (a bound of 1e10, say) does not excuse the others. `reach` bounds the terms that
+// cancelled.
 template <class T>
 GD_HD T row_size(T a, T b, T c, T reach, T one) {
   return maximum(maximum(maximum(absolute(a), absolute(b)), maximum(absolute(c), reach)), one);
@@ -111,24 +112,29 @@ GD_HD T optimality_merit(const Residuals<T>& r, const InteriorSettings& o) {
   return select(is_tame(T(r.primal + r.dual)) & (gap == gap), merit, broadcast<T>(1e30));
 }
 
-// How much looser a certificate is held against the size of the data: by itself that test admits only a feasible point some
-// 1/(100 tol) times larger than the data.
+// How much looser a certificate is held against the size of the data: by itself that test admits only a feasible point
+// some 1/(100 tol) times larger than the data.
 constexpr double kCertificateSlack = 100;
 
 // Aᵀz = 0 with bᵀz < 0, and Px = 0, −Ax ∈ K with qᵀx < 0, twice: in the problem's own units relative to the objective,
-// and equilibrated relative to the size of the data, without which any z would do for a large b. The embedding tells the two
-// worlds apart by τ and κ, of which one tends to zero: κ > τ keeps early iterates of feasible problems from passing.
+// and equilibrated relative to the size of the data, without which any z would do for a large b. The embedding tells
+// the two worlds apart by τ and κ, of which one tends to zero: κ > τ keeps early iterates of feasible problems from
+// passing.
 template <class T>
-GD_HD Mask<T> certifies_primal_infeasible(const InteriorState<T>& i, const Residuals<T>& r, double abs_tol, double rel_tol) {
+GD_HD Mask<T> certifies_primal_infeasible(const InteriorState<T>& i, const Residuals<T>& r, double abs_tol,
+                                          double rel_tol) {
   const T relative = broadcast<T>(-rel_tol);
   return (r.linear_dual < broadcast<T>(-abs_tol)) & (r.Az_norm <= r.linear_dual * relative) &
-         (r.Az_size * r.bound_scale <= r.linear_dual * i.cost_scale * relative * broadcast<T>(kCertificateSlack)) & (i.kappa > i.tau);
+         (r.Az_size * r.bound_scale <= r.linear_dual * i.cost_scale * relative * broadcast<T>(kCertificateSlack)) &
+         (i.kappa > i.tau);
 }
 template <class T>
-GD_HD Mask<T> certifies_dual_infeasible(const InteriorState<T>& i, const Residuals<T>& r, double abs_tol, double rel_tol) {
+GD_HD Mask<T> certifies_dual_infeasible(const InteriorState<T>& i, const Residuals<T>& r, double abs_tol,
+                                        double rel_tol) {
   const T relative = broadcast<T>(-rel_tol), allowed = r.linear_cost * relative;
   return (r.linear_cost < broadcast<T>(-abs_tol)) & (r.Px_norm <= allowed) & (r.slack_norm <= allowed) &
-         (maximum(r.Px_size, r.slack_size) * r.cost_scale <= allowed * i.cost_scale * broadcast<T>(kCertificateSlack)) & (i.kappa > i.tau);
+         (maximum(r.Px_size, r.slack_size) * r.cost_scale <= allowed * i.cost_scale * broadcast<T>(kCertificateSlack)) &
+         (i.kappa > i.tau);
 }
 
 }  // namespace GD_NAMESPACE

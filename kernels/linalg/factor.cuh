@@ -4,9 +4,10 @@
 //         [ E                  −δ  ]
 //
 // with E the equality rows. Without EᵀE the upper block could be singular where the whole is not (an LP whose vertex is
-// held by equalities), and eliminating it first would lose the digits; as E u is known, EᵀE costs a term on the right. L carries √|d| in its columns (a signed Cholesky factor); its diagonal is stored as a
-// reciprocal. Quasi-definite matrices have this factorisation in any order (Vanderbei 1995), so no pivoting is needed;
-// pivots that cancellation has destroyed are replaced, see `factorise`.
+// held by equalities), and eliminating it first would lose the digits; as E u is known, EᵀE costs a term on the right.
+// L carries √|d| in its columns (a signed Cholesky factor); its diagonal is stored as a reciprocal. Quasi-definite
+// matrices have this factorisation in any order (Vanderbei 1995), so no pivoting is needed; pivots that cancellation
+// has destroyed are replaced, see `factorise`.
 #pragma once
 #include "../group.cuh"
 #include "layout.cuh"
@@ -64,28 +65,31 @@ GD_HD void eliminated_tile(const Quasidefinite<T>& k, index_t I, index_t J, T (&
   const index_t nb = k.variable_blocks();
   if (I < nb) {
     const T* p = k.P.tile(I, J);
-    GD_UNROLL for (int c = 0; c < kTile; c++) GD_UNROLL for (int r = 0; r < kTile; r++) acc[r][c] = p[c * kTile + r];
+    GD_UNROLL for (int c = 0; c < kTile; c++) {
+      GD_UNROLL for (int r = 0; r < kTile; r++) { acc[r][c] = p[c * kTile + r]; }
+    }
     update_tile<1>(acc, k.scaled.panel(I), k.scaled.panel(J), k.scaled_rows);
   } else if (J < nb) {
     GD_UNROLL for (int r = 0; r < kTile; r++) {
       const index_t row = (I - nb) * kTile + r;
       const T* e = k.equalities.panel(J) + row * kTile;
       // Rows past the equalities belong to other cones.
-      GD_UNROLL for (int c = 0; c < kTile; c++) acc[r][c] = row < k.equality_rows ? e[c] : T{};
+      GD_UNROLL for (int c = 0; c < kTile; c++) { acc[r][c] = row < k.equality_rows ? e[c] : T{}; }
     }
   } else {
     GD_UNROLL for (int r = 0; r < kTile; r++) {
-      GD_UNROLL for (int c = 0; c < kTile; c++)
-          acc[r][c] = r == c && I == J && (I - nb) * kTile + r >= k.equality_rows ? broadcast<T>(-1) : T{};
+      GD_UNROLL for (int c = 0; c < kTile; c++) {
+        acc[r][c] = r == c && I == J && (I - nb) * kTile + r >= k.equality_rows ? broadcast<T>(-1) : T{};
+      }
     }
   }
   if (magnitude && J < nb) {
-    GD_UNROLL for (int c = 0; c < kTile; c++) magnitude[c] = absolute(acc[c][c]);
+    GD_UNROLL for (int c = 0; c < kTile; c++) { magnitude[c] = absolute(acc[c][c]); }
   }
   const index_t positive = (J < nb ? J : nb) * kTile;
   update_tile<-1>(acc, k.L.tile(I, 0), k.L.tile(J, 0), positive);
   if (magnitude && J >= nb) {  // a Schur complement's size is what the positive part made of it
-    GD_UNROLL for (int c = 0; c < kTile; c++) magnitude[c] = absolute(acc[c][c]);
+    GD_UNROLL for (int c = 0; c < kTile; c++) { magnitude[c] = absolute(acc[c][c]); }
   }
   if (J > nb)
     update_tile<1>(acc, k.L.tile(I, 0) + positive * kTile, k.L.tile(J, 0) + positive * kTile, J * kTile - positive);
@@ -116,7 +120,7 @@ GD_HD void factorise(const G& g, const Quasidefinite<T>& k, T regularisation) {
         }
         GD_UNROLL for (int c2 = c + 1; c2 < kTile; c2++) {
           const T l = sign * a[c2][c];
-          GD_UNROLL for (int r = c2; r < kTile; r++) a[r][c2] -= a[r][c] * l;
+          GD_UNROLL for (int r = c2; r < kTile; r++) { a[r][c2] -= a[r][c] * l; }
         }
       }
     }
@@ -128,10 +132,10 @@ GD_HD void factorise(const G& g, const Quasidefinite<T>& k, T regularisation) {
       GD_UNROLL for (int c = 0; c < kTile; c++) {
         const T scale = diagonal[c * kTile + c] * sign;
         T l[kTile];
-        GD_UNROLL for (int c2 = 0; c2 < c; c2++) l[c2] = sign * diagonal[c2 * kTile + c];
+        GD_UNROLL for (int c2 = 0; c2 < c; c2++) { l[c2] = sign * diagonal[c2 * kTile + c]; }
         GD_UNROLL for (int r = 0; r < kTile; r++) {
           T t = a[r][c];
-          GD_UNROLL for (int c2 = 0; c2 < c; c2++) t -= a[r][c2] * l[c2];
+          GD_UNROLL for (int c2 = 0; c2 < c; c2++) { t -= a[r][c2] * l[c2]; }
           t = t * scale;
           a[r][c] = t;
           out[c * kTile + r] = t;
@@ -142,7 +146,8 @@ GD_HD void factorise(const G& g, const Quasidefinite<T>& k, T regularisation) {
   }
 }
 
-// Solves K v_r = v_r in place for R right-hand sides `stride` apart, each of k.order() entries with zeros in the padding.
+// Solves K v_r = v_r in place for R right-hand sides `stride` apart, each of k.order() entries with zeros in the
+// padding.
 template <int R, class T, class G>
 GD_HD void solve_factorised(const G& g, const Quasidefinite<T>& k, T* v, index_t stride) {
   const index_t nb = k.variable_blocks(), total = k.blocks();
@@ -152,29 +157,32 @@ GD_HD void solve_factorised(const G& g, const Quasidefinite<T>& k, T* v, index_t
     GD_UNROLL for (int r = 0; r < R; r++) {
       GD_UNROLL for (int c = 0; c < kTile; c++) {
         T a = v[r * stride + J * kTile + c];
-        GD_UNROLL for (int c2 = 0; c2 < c; c2++) a -= d[c2 * kTile + c] * t[r][c2];
+        GD_UNROLL for (int c2 = 0; c2 < c; c2++) { a -= d[c2 * kTile + c] * t[r][c2]; }
         t[r][c] = a * d[c * kTile + c];
       }
     }
     g.sync();
     if (g.rank() == 0) {
-      GD_UNROLL for (int r = 0; r < R; r++)
-          GD_UNROLL for (int c = 0; c < kTile; c++) v[r * stride + J * kTile + c] = J < nb ? t[r][c] : -t[r][c];
+      GD_UNROLL for (int r = 0; r < R; r++) {
+        GD_UNROLL for (int c = 0; c < kTile; c++) { v[r * stride + J * kTile + c] = J < nb ? t[r][c] : -t[r][c]; }
+      }
     }
     GD_NO_UNROLL for (index_t I = J + 1 + g.rank(); I < total; I += g.size()) {
       const T* l = k.L.tile(I, J);
       T a[R][kTile];
-      GD_UNROLL for (int r = 0; r < R; r++)
-          GD_UNROLL for (int i = 0; i < kTile; i++) a[r][i] = v[r * stride + I * kTile + i];
+      GD_UNROLL for (int r = 0; r < R; r++) {
+        GD_UNROLL for (int i = 0; i < kTile; i++) { a[r][i] = v[r * stride + I * kTile + i]; }
+      }
       GD_UNROLL for (int c = 0; c < kTile; c++) {
         GD_UNROLL for (int i = 0; i < kTile; i++) {
           T e = l[c * kTile + i];
           keep_in_register(e);
-          GD_UNROLL for (int r = 0; r < R; r++) a[r][i] -= e * t[r][c];
+          GD_UNROLL for (int r = 0; r < R; r++) { a[r][i] -= e * t[r][c]; }
         }
       }
-      GD_UNROLL for (int r = 0; r < R; r++)
-          GD_UNROLL for (int i = 0; i < kTile; i++) v[r * stride + I * kTile + i] = a[r][i];
+      GD_UNROLL for (int r = 0; r < R; r++) {
+        GD_UNROLL for (int i = 0; i < kTile; i++) { v[r * stride + I * kTile + i] = a[r][i]; }
+      }
     }
     g.sync();
   }
@@ -184,21 +192,22 @@ GD_HD void solve_factorised(const G& g, const Quasidefinite<T>& k, T* v, index_t
     GD_UNROLL for (int r = 0; r < R; r++) {
       GD_UNROLL for (int c = kTile - 1; c >= 0; c--) {
         T a = v[r * stride + I * kTile + c];
-        GD_UNROLL for (int i = c + 1; i < kTile; i++) a -= d[c * kTile + i] * t[r][i];
+        GD_UNROLL for (int i = c + 1; i < kTile; i++) { a -= d[c * kTile + i] * t[r][i]; }
         t[r][c] = a * d[c * kTile + c];
       }
     }
     g.sync();
     if (g.rank() == 0) {
-      GD_UNROLL for (int r = 0; r < R; r++)
-          GD_UNROLL for (int c = 0; c < kTile; c++) v[r * stride + I * kTile + c] = t[r][c];
+      GD_UNROLL for (int r = 0; r < R; r++) {
+        GD_UNROLL for (int c = 0; c < kTile; c++) { v[r * stride + I * kTile + c] = t[r][c]; }
+      }
     }
     GD_NO_UNROLL for (index_t J = g.rank(); J < I; J += g.size()) {
       const T* l = k.L.tile(I, J);
       GD_UNROLL for (int r = 0; r < R; r++) {
         GD_UNROLL for (int c = 0; c < kTile; c++) {
           T a = v[r * stride + J * kTile + c];
-          GD_UNROLL for (int i = 0; i < kTile; i++) a -= l[c * kTile + i] * t[r][i];
+          GD_UNROLL for (int i = 0; i < kTile; i++) { a -= l[c * kTile + i] * t[r][i]; }
           v[r * stride + J * kTile + c] = a;
         }
       }

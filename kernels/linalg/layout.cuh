@@ -34,9 +34,7 @@ struct SymmetricTiles {
     return data + words(row_block) + column_block * kTile * kTile;
   }
   // Entry (row, column) with row ≥ column; inside a diagonal tile either order.
-  GD_HD T& at(index_t row, index_t column) const {
-    return data[words(row / kTile) + column * kTile + row % kTile];
-  }
+  GD_HD T& at(index_t row, index_t column) const { return data[words(row / kTile) + column * kTile + row % kTile]; }
 };
 
 }  // namespace GD_NAMESPACE

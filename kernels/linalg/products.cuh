@@ -1,13 +1,13 @@
-// Matrix–vector products with the layouts of layout.cuh, for R right-hand sides at a time: with R = 2 each matrix element
-// that is loaded serves two multiply-adds, and these loops are limited by loads.
+// Matrix–vector products with the layouts of layout.cuh, for R right-hand sides at a time: with R = 2 each matrix
+// element that is loaded serves two multiply-adds, and these loops are limited by loads.
 #pragma once
 #include "../group.cuh"
 #include "layout.cuh"
 
 namespace GD_NAMESPACE {
 
-// out_r = M x_r for the first `rows` rows (rounded up to whole tiles). x_r, out_r: R vectors `x_stride`, `out_stride` apart.
-// The caller synchronises before and after.
+// out_r = M x_r for the first `rows` rows (rounded up to whole tiles). x_r, out_r: R vectors `x_stride`, `out_stride`
+// apart. The caller synchronises before and after.
 template <int R, class T, class G>
 GD_HD void multiply(const G& g, const Panels<T>& M, index_t rows, index_t columns, const T* x, index_t x_stride, T* out,
                     index_t out_stride) {
@@ -15,7 +15,9 @@ GD_HD void multiply(const G& g, const Panels<T>& M, index_t rows, index_t column
   GD_NO_UNROLL for (index_t k = g.rank() * kTile; k < rows; k += g.size() * kTile) {
     // Two partial sums per result, or the adder's latency would show.
     T even[R][kTile], odd[R][kTile];
-    GD_UNROLL for (int r = 0; r < R; r++) GD_UNROLL for (int i = 0; i < kTile; i++) even[r][i] = odd[r][i] = T{};
+    GD_UNROLL for (int r = 0; r < R; r++) {
+      GD_UNROLL for (int i = 0; i < kTile; i++) { even[r][i] = odd[r][i] = T{}; }
+    }
     GD_NO_UNROLL for (index_t p = 0; p < panels; p++) {
       const T* m = M.panel(p) + k * kTile;
       GD_UNROLL for (int j = 0; j < kTile; j += 2) {
@@ -31,8 +33,9 @@ GD_HD void multiply(const G& g, const Panels<T>& M, index_t rows, index_t column
         }
       }
     }
-    GD_UNROLL for (int r = 0; r < R; r++)
-        GD_UNROLL for (int i = 0; i < kTile; i++) out[r * out_stride + k + i] = even[r][i] + odd[r][i];
+    GD_UNROLL for (int r = 0; r < R; r++) {
+      GD_UNROLL for (int i = 0; i < kTile; i++) { out[r * out_stride + k + i] = even[r][i] + odd[r][i]; }
+    }
   }
 }
 
@@ -43,7 +46,9 @@ GD_HD void multiply_transposed(const G& g, const Panels<T>& M, index_t begin, in
   const index_t panels = tiles(columns);
   GD_NO_UNROLL for (index_t p = g.rank(); p < panels; p += g.size()) {
     T even[R][kTile], odd[R][kTile];
-    GD_UNROLL for (int r = 0; r < R; r++) GD_UNROLL for (int j = 0; j < kTile; j++) even[r][j] = odd[r][j] = T{};
+    GD_UNROLL for (int r = 0; r < R; r++) {
+      GD_UNROLL for (int j = 0; j < kTile; j++) { even[r][j] = odd[r][j] = T{}; }
+    }
     const T* m = M.panel(p) + begin * kTile;
     index_t k = begin;
     GD_NO_UNROLL for (; k + 2 <= end; k += 2, m += 2 * kTile) {
@@ -58,11 +63,13 @@ GD_HD void multiply_transposed(const G& g, const Panels<T>& M, index_t begin, in
       }
     }
     if (k < end) {
-      GD_UNROLL for (int j = 0; j < kTile; j++)
-          GD_UNROLL for (int r = 0; r < R; r++) even[r][j] += m[j] * v[r * v_stride + k];
+      GD_UNROLL for (int j = 0; j < kTile; j++) {
+        GD_UNROLL for (int r = 0; r < R; r++) { even[r][j] += m[j] * v[r * v_stride + k]; }
+      }
     }
-    GD_UNROLL for (int r = 0; r < R; r++)
-        GD_UNROLL for (int j = 0; j < kTile; j++) out[r * out_stride + p * kTile + j] = even[r][j] + odd[r][j];
+    GD_UNROLL for (int r = 0; r < R; r++) {
+      GD_UNROLL for (int j = 0; j < kTile; j++) { out[r * out_stride + p * kTile + j] = even[r][j] + odd[r][j]; }
+    }
   }
 }
 
@@ -71,7 +78,7 @@ template <class T, class G>
 GD_HD void multiply_symmetric(const G& g, const SymmetricTiles<T>& S, index_t blocks, const T* v, T* out) {
   GD_NO_UNROLL for (index_t I = g.rank(); I < blocks; I += g.size()) {
     T even[kTile], odd[kTile];
-    GD_UNROLL for (int r = 0; r < kTile; r++) even[r] = odd[r] = T{};
+    GD_UNROLL for (int r = 0; r < kTile; r++) { even[r] = odd[r] = T{}; }
     const T* s = S.tile(I, 0);
     GD_NO_UNROLL for (index_t k = 0; k < (I + 1) * kTile; k += 2) {
       GD_UNROLL for (int r = 0; r < kTile; r++) {
@@ -88,7 +95,7 @@ GD_HD void multiply_symmetric(const G& g, const SymmetricTiles<T>& S, index_t bl
         }
       }
     }
-    GD_UNROLL for (int r = 0; r < kTile; r++) out[I * kTile + r] = even[r] + odd[r];
+    GD_UNROLL for (int r = 0; r < kTile; r++) { out[I * kTile + r] = even[r] + odd[r]; }
   }
 }
 

@@ -12,7 +12,7 @@
 #include "../../kernels/derivative/assess.cuh"
 #include "../../kernels/derivative/newton.cuh"
 #include "../../kernels/derivative/sensitivity.cuh"
-#include "../../kernels/entry/instance.hpp"
+#include "../../kernels/equilibrate.cuh"
 #include "../../kernels/ipm/solve.cuh"
 #include "planted.hpp"
 #include "thread_group.hpp"
@@ -37,7 +37,15 @@ static Shape shape_of(const Planted& p, std::vector<long>& start) {
     start.push_back(row);
     row += d;
   }
-  return {p.n, {p.zero, p.nonnegative, long(p.cones.size()), start.data(), p.cones.data(), p.m()}};
+  Shape shape{};
+  shape.n = p.n;
+  shape.rows.zero = shape.rows.nonnegative_start = p.zero;
+  shape.rows.nonnegative = p.nonnegative;
+  shape.rows.second_order_count = long(p.cones.size());
+  shape.rows.second_order_start = start.data();
+  shape.rows.second_order_dimension = p.cones.data();
+  shape.rows.total = p.m();
+  return shape;
 }
 
 // Hands one problem to the interior point: s = z = e, x = 0, τ = κ = 1.
@@ -69,6 +77,29 @@ struct Feeder {
   }
 };
 
+// The equilibrated problem, with what belongs into the padding.
+template <class G>
+static void load(const G& g, const Planted& p, const double* D, const double* E, double c, System<double>& w) {
+  const index_t n = w.shape.n, zero = w.shape.rows.zero;
+  const auto a = [&](index_t k, index_t j) { return p.A[k * n + j] * D[j] * E[k]; };
+  for (index_t i = g.rank(); i < w.shape.columns(); i += g.size())
+    for (index_t j = 0; j <= i; j++) {
+      double entry = i < n ? (p.quadratic ? p.P[i * n + j] * D[i] * D[j] * c : 0) : double(i == j);
+      const auto set = [&](const SymmetricTiles<double>& tiles) {
+        tiles.at(i, j) = entry;
+        if (i / kTile == j / kTile) tiles.at(j, i) = entry;  // diagonal tiles are stored whole
+      };
+      set(w.P);
+      for (index_t k = 0; k < zero && i < n; k++) entry += a(k, i) * a(k, j);
+      set(w.k.P);
+    }
+  for (index_t k = g.rank(); k < w.shape.m(); k += g.size()) {
+    for (index_t j = 0; j < n; j++) w.A.at(k, j) = a(k, j);
+    w.b[k] = p.b[k] * E[k];
+  }
+  for (index_t j = g.rank(); j < n; j += g.size()) w.q[j] = p.q[j] * D[j] * c;
+}
+
 // What each member does. `memory` holds the packs' words, `scratch` the vectors of the equilibration.
 template <class G>
 static void solve_and_differentiate(const G& g, const Planted& p, const Shape& shape, double* memory, double* scratch,
@@ -81,31 +112,23 @@ static void solve_and_differentiate(const G& g, const Planted& p, const Shape& s
   map.carve(shape, interior_memory);
   map.w = interior.w;
 
-  Instance instance{};
   Carver<double> vectors{scratch, 0};
-  instance.carve(n, m, vectors);
-  instance.order = n;
-  instance.P = p.P.data();
-  instance.has_P = p.quadratic;
-  instance.A = p.A.data();
-  if (g.rank() == 0) {
-    std::copy(p.q.begin(), p.q.end(), instance.q);
-    std::copy(p.b.begin(), p.b.end(), instance.b);
-  }
+  double *D = vectors.take(n), *E = vectors.take(m), *column = vectors.take(2 * n), *row = vectors.take(m);
+  const double c =
+      equilibrate(g, n, shape.rows, p.quadratic ? p.P.data() : nullptr, p.q.data(), p.A.data(), D, E, column, row);
   g.sync();
-  instance.c = equilibrate(g, n, shape.rows, instance.has_P ? instance.P : nullptr, instance.q, instance.A, instance.D,
-                           instance.E, instance.column, instance.row);
-  g.sync();
-  if (g.rank() == 0) {
-    prepare_padding(interior.w);
-    double ignored;
-    instance.scatter(interior.w, interior.unit_x, interior.unit_z, ignored, 0);
-    instance.scatter(map.w, map.unit_x, map.unit_z, ignored, 0);
-  }
-  interior.cost_scale = map.cost_scale = instance.c;
+  load(g, p, D, E, c, interior.w);
+  for (index_t j = g.rank(); j < n; j += g.size()) interior.unit_x[j] = map.unit_x[j] = 1 / (D[j] * c);
+  for (index_t k = g.rank(); k < m; k += g.size()) interior.unit_z[k] = map.unit_z[k] = 1 / E[k];
+  interior.cost_scale = map.cost_scale = c;
   g.sync();
 
-  const InteriorSettings settings{1e-5, 1e-5, 1e-5, 1e-8, 1e-8, 60, 1, true};
+  InteriorSettings settings{};  // loose, so that something is left for Newton's method
+  settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-5;
+  settings.tol_infeas_abs = settings.tol_infeas_rel = 1e-8;
+  settings.max_iter = 60;
+  settings.refinements = 1;
+  settings.keep_best = true;
   Feeder<G> feeder{g};
   interior.since_best = interior.best_merit = 0;
   interior_point(g, interior, settings, feeder);
@@ -126,9 +149,9 @@ static void solve_and_differentiate(const G& g, const Planted& p, const Shape& s
     answer.iterations = interior.iterations;
     answer.factorisations = newton_result.factorisations;
     answer.residual = reached ? optimality_merit(residuals, settings) : 0;
-    for (index_t j = 0; j < n; j++) answer.point.push_back(reached ? map.x[j] * instance.D[j] : interior.x[j]);
-    for (index_t k = 0; k < m; k++) answer.point.push_back(reached ? map.y[k] * instance.E[k] / instance.c : interior.z[k]);
-    for (index_t k = 0; k < m; k++) answer.point.push_back(reached ? map.s[k] / instance.E[k] : interior.s[k]);
+    for (index_t j = 0; j < n; j++) answer.point.push_back(reached ? map.x[j] * D[j] : interior.x[j]);
+    for (index_t k = 0; k < m; k++) answer.point.push_back(reached ? map.y[k] * E[k] / c : interior.z[k]);
+    for (index_t k = 0; k < m; k++) answer.point.push_back(reached ? map.s[k] / E[k] : interior.s[k]);
   }
   if (!reached) return;
 
@@ -150,10 +173,7 @@ struct Memory {
     interior.carve(shape, count, true);
     map.carve(shape, count);
     words.assign(count.used, 0);
-    Instance instance{};
-    Carver<double> vectors{nullptr, 0};
-    instance.carve(shape.n, shape.m(), vectors);
-    scratch.assign(vectors.used, 0);
+    scratch.assign(3 * shape.n + 2 * shape.m(), 0);
   }
   std::vector<double> words, scratch;
 };
@@ -229,9 +249,10 @@ int main(int argc, char** argv) {
                       std::fabs(together.iterations - alone.iterations) <= 1 && together.residual <= 1 &&
                       error <= 1e-9 && moved <= 1e-9 && apart <= (reached ? 1e-9 : 1e-6);
     failures += !good;
-    std::printf("%s %-20s outcome %d %d, iterations %g %g, Newton %g %g, |x - alone| %.1e, |x - x*| %.1e, sensitivity %.1e\n",
-                good ? "ok  " : "FAIL", c.name, alone.outcome, together.outcome, alone.iterations, together.iterations,
-                alone.factorisations, together.factorisations, apart, error, moved);
+    std::printf(
+        "%s %-20s outcome %d %d, iterations %g %g, Newton %g %g, |x - alone| %.1e, |x - x*| %.1e, sensitivity %.1e\n",
+        good ? "ok  " : "FAIL", c.name, alone.outcome, together.outcome, alone.iterations, together.iterations,
+        alone.factorisations, together.factorisations, apart, error, moved);
   }
   if (request == "sites")
     for (const auto& [site, count] : sites) std::printf("site %s %ld\n", site.c_str(), count);

@@ -1,6 +1,7 @@
 // Random problems with a planted solution: x at random, s and y complementary with a margin, b = A x + s and
 // q = −P x − Aᵀy, so that the answer is known to rounding. Rows in the kernel's order: zero, nonnegative, second-order.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <random>
 #include <string>
@@ -49,20 +50,21 @@ inline void plant_second_order(Random& random, long d, int state, double* s, dou
   }
 }
 
-// A problem of this shape. A linear one needs n active rows for its solution to be unique: give it enough of them.
+// A problem of this shape; keeps A and P where they are given. A linear problem needs n active rows for its solution to
+// be unique: let it have them.
 inline Planted plant(Random& random, Planted p) {
   const long n = p.n, m = p.m();
   p.x = normals(random, n);
-  p.A = normals(random, m * n);
+  if (p.A.empty()) p.A = normals(random, m * n);
   p.s.assign(m, 0);
   p.y.assign(m, 0);
   long k = 0;
   for (; k < p.zero; k++) p.y[k] = normal(random);
-  const long active = p.quadratic ? p.nonnegative / 3 : std::max(0L, n - p.zero);
+  const long most = std::max(0L, n - p.zero), active = p.quadratic ? std::min(p.nonnegative / 3, most) : most;
   for (long i = 0; i < p.nonnegative; i++, k++) (i < active ? p.y : p.s)[k] = between(random, 0.5, 2);
   for (std::size_t c = 0; c < p.cones.size(); k += p.cones[c++])
     plant_second_order(random, p.cones[c], int(c % 3), &p.s[k], &p.y[k]);
-  if (p.quadratic) {
+  if (p.quadratic && p.P.empty()) {
     const std::vector<double> root = normals(random, n * n);
     p.P.assign(n * n, 0);
     for (long i = 0; i < n; i++)

@@ -74,8 +74,8 @@ class ThreadGroup {
     const long turn = ++turn_, size = meeting_->size;
     std::atomic<double>* slot = &meeting_->slots[(turn % 2) * size];
     slot[rank_].store(a, std::memory_order_relaxed);
-    // Under ThreadSanitizer relaxed, or it would take the counter for a barrier. (Its atomics are calls that no compiler
-    // moves and that x86 executes in order, so the values still arrive.)
+    // Under ThreadSanitizer relaxed, or it would take the counter for a barrier. (Its atomics are calls that no
+    // compiler moves and that x86 executes in order, so the values still arrive.)
     meeting_->arrivals.fetch_add(1, kRelease);
     while (meeting_->arrivals.load(kAcquire) < turn * size) std::this_thread::yield();
     double r = slot[0].load(std::memory_order_relaxed);
