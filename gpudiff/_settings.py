@@ -18,6 +18,8 @@ _LARGEST_INT = 2**31 - 1  # the C interface's int32_t
 class Settings:
     """How to solve; names that Clarabel also has mean what they mean there.
 
+    Data in float32 are known to 6e-8 of their size, so for them the three tolerances of a solution are at least 1e-6.
+
     Args:
         max_iter: interior-point iterations of a problem, at least 1; the Newton steps of the polish come on top, and a
             problem that they do not finish either ends as MAX_ITERATIONS.

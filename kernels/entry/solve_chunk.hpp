@@ -19,6 +19,8 @@ namespace GD_NAMESPACE {
 constexpr double kCrossover = 5e-4, kCrossoverMu = 5e-5, kCrossoverFeasibility = 1e-2, kLaterCrossover = 1e-6;
 constexpr int kFastIterations = 25;  // what takes longer is better off with the careful run
 constexpr double kAccept = 1e-9;
+constexpr double kAlmostGap = 5e-5, kAlmostFeasibility = 1e-4;  // ALMOST_SOLVED, as in Clarabel
+constexpr double kFloat32Tolerance = 1e-6;                      // the least that float32 data allow to ask for
 
 // fast: from the start, in F. resumed: from the saved iterate, or from the start if there is none. careful: from the
 // start, to full accuracy, with refinement.
@@ -121,20 +123,22 @@ struct ChunkSolver {
     prepare_padding(interior.w);
     prepare_padding(quick.w);
     const gd_settings& o = *job.settings;
-    strict = {o.tol_gap_abs,
-              o.tol_gap_rel,
-              o.tol_feas,
-              o.tol_infeas_abs,
-              o.tol_infeas_rel,
-              o.max_iter,
-              1,
-              true,
-              0,
-              0,
-              maximum(5e-5, o.tol_infeas_rel)};
+    // Data in single precision are known to 6e-8 only: a degenerate problem's rows then contradict each other by as
+    // much.
+    const double floor = problem.dtype == GD_FLOAT32 ? kFloat32Tolerance : 0;
+    strict.tol_gap_abs = maximum(o.tol_gap_abs, floor);
+    strict.tol_gap_rel = maximum(o.tol_gap_rel, floor);
+    strict.tol_feas = maximum(o.tol_feas, floor);
+    strict.tol_infeas_abs = o.tol_infeas_abs;
+    strict.tol_infeas_rel = o.tol_infeas_rel;
+    strict.almost_infeas = maximum(o.tol_infeas_rel, kAlmostGap);
+    strict.max_iter = o.max_iter;
+    strict.refinements = 1;
+    strict.keep_best = true;
     almost = strict;
-    almost.tol_gap_abs = almost.tol_gap_rel = maximum(5e-5, o.tol_gap_rel);
-    almost.tol_feas = maximum(1e-4, o.tol_feas);
+    almost.tol_gap_abs = maximum(strict.tol_gap_abs, kAlmostGap);
+    almost.tol_gap_rel = maximum(strict.tol_gap_rel, kAlmostGap);
+    almost.tol_feas = maximum(strict.tol_feas, kAlmostFeasibility);
     fast = strict;
     fast.tol_gap_abs = fast.tol_gap_rel = fast.tol_feas = kCrossover;
     fast.max_iter = o.max_iter < kFastIterations ? o.max_iter : kFastIterations;

@@ -13,14 +13,14 @@ GD_HD bool is_certificate(int out) { return is_primal(out) || out == dual_infeas
 }  // namespace outcome
 
 struct InteriorSettings {
-  double tol_gap_abs, tol_gap_rel, tol_feas, tol_infeas_abs, tol_infeas_rel;
-  int max_iter;
-  int refinements;  // per solve
-  bool keep_best;   // remember the best iterate, end early when nothing improves
+  double tol_gap_abs = 0, tol_gap_rel = 0, tol_feas = 0, tol_infeas_abs = 0, tol_infeas_rel = 0;
+  int max_iter = 0;
+  int refinements = 0;     // per solve
+  bool keep_best = false;  // remember the best iterate, end early when nothing improves
   // Also good enough: μ/τ² this small with residuals this small, in equilibrated terms; 0 switches it off. What
   // Newton's method needs is the right active set, which complementarity tells long before single precision gets the
   // residuals down.
-  double crossover_mu, crossover_feas;
+  double crossover_mu = 0, crossover_feas = 0;
   double
       almost_infeas;  // a certificate this good is reported, as almost one, where the loop ends without anything better
 };
