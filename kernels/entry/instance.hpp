@@ -164,21 +164,23 @@ struct Instance {
   }
   index_t order = 0;  // n, set by the owner
 
-  // Cholesky with a relative tolerance: false if P has a clearly negative direction.
+  // Cholesky with a relative tolerance: false if P has a clearly negative direction. `work`: a packed triangle.
   bool convex(double* work) const {
     const index_t n = order;
     double largest = 0;
     for (index_t i = 0; i < n; i++) largest = maximum(absolute(P[i * n + i]), largest);
     const double tolerance = 1e-9 * (largest > 0 ? largest : 1);
     for (index_t i = 0; i < n; i++) {
+      double* row = work + i * (i + 1) / 2;
       for (index_t j = 0; j <= i; j++) {
+        const double* above = work + j * (j + 1) / 2;
         double t = P[i * n + j] + (i == j ? tolerance : 0);
-        for (index_t k = 0; k < j; k++) t -= work[i * n + k] * work[j * n + k];
+        for (index_t k = 0; k < j; k++) t -= row[k] * above[k];
         if (i == j) {
           if (!(t > 0)) return false;
-          work[i * n + i] = square_root(t);
+          row[i] = square_root(t);
         } else {
-          work[i * n + j] = t / work[j * n + j];
+          row[j] = t / above[j];
         }
       }
     }

@@ -340,7 +340,9 @@ struct ChunkSolver {
     using R = Real<Q>;
     const index_t n = shape.n, m = shape.m();
     double *x = saved.x + i * n, *z = saved.z + i * m, *slack = saved.s + i * m, kappa = saved.kappa[i];
-    const bool resume = run == Run::resumed && saved.state[i] == outcome::reached;
+    // What has no iterations left keeps its iterate, too.
+    const bool spent = saved.state[i] == outcome::iteration_limit && saved.iterations[i] >= strict.max_iter;
+    const bool resume = run == Run::resumed && (saved.state[i] == outcome::reached || spent);
     if (!resume) {
       const ConeRows& rows = shape.rows;
       kappa = 1;
