@@ -38,17 +38,21 @@ GD_HD T solve_sensitivity(const G& g, MapState<T>& i, Mask<T> live) {
     for (index_t j = g.rank(); j < n; j += g.size()) i.best_x[j] = i.u[j];
     for (index_t k = g.rank(); k < m; k += g.size()) i.best_v[k] = i.t[k];
     refine_system(g, i.w, i.refinement, &i.N, i.e1, i.e2, i.u, i.t);
-    T moved{}, size{};
+    T moved{}, size{}, moved_rows{}, size_rows{};
     for (index_t j = g.rank(); j < n; j += g.size()) {
       moved = maximum(absolute(i.refinement.du[j]), moved);
       size = maximum(absolute(i.u[j]), size);
       i.u[j] = select(running, i.u[j], i.best_x[j]);
     }
-    for (index_t k = g.rank(); k < m; k += g.size()) i.t[k] = select(running, i.t[k], i.best_v[k]);
+    for (index_t k = g.rank(); k < m; k += g.size()) {
+      moved_rows = maximum(absolute(i.refinement.dv[k]), moved_rows);
+      size_rows = maximum(absolute(i.t[k]), size_rows);
+      i.t[k] = select(running, i.t[k], i.best_v[k]);
+    }
     moved = g.max(moved);
-    size = g.max(size);
     correction = select(running, moved, correction);
-    running = running & (moved > size * broadcast<T>(kRefinementSettled));
+    const T settled = broadcast<T>(kRefinementSettled);
+    running = running & ((moved > g.max(size) * settled) | (g.max(moved_rows) > g.max(size_rows) * settled));
   }
   g.sync();
   cone_apply(g, shape.rows, i.w.F, i.t, i.best_v);

@@ -17,7 +17,7 @@
 
 namespace GD_NAMESPACE {
 
-// s = z = e, x = 0, τ = κ = 1. The feeder calls this for a lane's new problem, or restores a saved iterate.
+// Px, Aᵀz and Ax of the iterate.
 template <class T, class G>
 GD_HD void compute_products(const G& g, const InteriorState<T>& i) {
   const Shape& shape = i.w.shape;
@@ -28,12 +28,11 @@ GD_HD void compute_products(const G& g, const InteriorState<T>& i) {
   g.sync();
 }
 
-// Δτ from the third equation once the system has been solved for the constant and for the step's right-hand side, and
-// the step itself: u₁ + Δτ u₀.
 template <class T>
-struct Direction {
+struct Direction {  // Δτ and Δκ; the rest of the step is in u and v
   T tau, kappa;
 };
+
 template <class T, class G>
 GD_HD T gap_gradient(const G& g, const InteriorState<T>& i, T inverse_tau, const T* u, const T* v) {
   const Shape& shape = i.w.shape;
@@ -44,6 +43,8 @@ GD_HD T gap_gradient(const G& g, const InteriorState<T>& i, T inverse_tau, const
   for (index_t k = g.rank(); k < shape.m(); k += g.size()) r += i.e2[k] * v[k];
   return g.sum(r);
 }
+// Δτ from the third equation once the system has been solved for the constant and for the step's right-hand side, and
+// the step itself: u₁ + Δτ u₀.
 template <class T, class G>
 GD_HD Direction<T> combine(const G& g, const InteriorState<T>& i, T gap_residual, T complementarity, T denominator) {
   const Shape& shape = i.w.shape;
@@ -110,8 +111,8 @@ GD_HD void interior_point(const G& g, InteriorState<T>& i, const InteriorSetting
       keep_best(g, i, merit < i.best_merit, merit);
       out = select(i.since_best > broadcast<T>(15), broadcast<T>(outcome::stalled), out);
     }
-    const T rank_of_regularisation = broadcast<T>(sizeof(Real<T>) == 8 ? 1e-5 : 1e-2);
-    out = select((i.regularisation > rank_of_regularisation) | negate(is_tame(T(r.primal + r.dual))),
+    const T too_much_regularisation = broadcast<T>(sizeof(Real<T>) == 8 ? 1e-5 : 1e-2);
+    out = select((i.regularisation > too_much_regularisation) | negate(is_tame(T(r.primal + r.dual))),
                  broadcast<T>(outcome::stalled), out);
     const Mask<T> given_up = out != T{};
     out = select(given_up & certifies_dual_infeasible(i, r, o.tol_infeas_abs, o.almost_infeas),
