@@ -6,6 +6,7 @@ from gpudiff._cones import Nonnegative, SecondOrder, Zero
 from gpudiff._errors import (
     ArgumentError,
     BackendError,
+    CompileError,
     ConeError,
     DataError,
     DeviceError,
@@ -26,6 +27,7 @@ from gpudiff._svec import smat, svec
 __all__ = [
     "ArgumentError",
     "BackendError",
+    "CompileError",
     "ConeError",
     "DataError",
     "DeviceError",
@@ -55,7 +57,7 @@ __version__: str
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":  # read on demand: finding a package's metadata costs more than importing this one
-        from gpudiff._info import version
+        from gpudiff._version import version
 
         return version()
     raise AttributeError(f"module 'gpudiff' has no attribute {name!r}")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from gpudiff._device import DeviceArray
 from gpudiff._errors import ShapeError
 from gpudiff._problem import CORE, DATA, Array, Problem, as_direction, chosen
 from gpudiff._settings import Settings
@@ -54,6 +55,6 @@ class ConeLinearization:
         return Cotangents(**self.backend.vjp(problem, self.settings, result, bars, chosen(wrt, DATA, "wrt")))
 
 
-def item(array: Array) -> Any:
-    """An array without axes as NumPy's own reductions give it: a scalar."""
-    return array if array.ndim else array[()]
+def item(array: Any) -> Any:
+    """An array without axes as NumPy's own reductions give it: a scalar. One on a GPU stays there."""
+    return array if array.ndim or type(array) is DeviceArray else array[()]

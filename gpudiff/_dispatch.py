@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gpudiff._errors import BackendError
-from gpudiff._problem import Problem
+from gpudiff._errors import BackendError, DeviceError
+from gpudiff._problem import Problem, show_place
 from gpudiff.backends import Backend
 from gpudiff.backends.cpu import CpuBackend
+from gpudiff.backends.cuda import CudaBackend
 
-BACKENDS: tuple[Backend, ...] = (CpuBackend(),)  # "auto" takes the first that is usable and does not refuse
-_BY_NAME = {backend.name: backend for backend in BACKENDS}
+# "auto" takes the first that does not refuse and is usable
+BACKENDS: tuple[Backend, ...] = (CudaBackend(), CpuBackend())
 
 
 class Choice(NamedTuple):
@@ -28,9 +29,11 @@ def candidates(name: str) -> tuple[Backend, ...]:
     """
     if name == "auto":
         return BACKENDS
-    if isinstance(name, str) and name in _BY_NAME:  # pyright: ignore[reportUnnecessaryIsInstance]  # user input
-        return (_BY_NAME[name],)
-    raise BackendError(f"backend: expected one of {', '.join(map(repr, ('auto', *_BY_NAME)))}, got {name!r}")
+    for backend in BACKENDS:
+        if backend.name == name:
+            return (backend,)
+    names = ("auto", *(backend.name for backend in BACKENDS))
+    raise BackendError(f"backend: expected one of {', '.join(map(repr, names))}, got {name!r}")
 
 
 def select(problem: Problem, name: str = "auto") -> Choice:
@@ -42,11 +45,17 @@ def select(problem: Problem, name: str = "auto") -> Choice:
 
     Raises:
         BackendError: there is no such backend, or none takes the problem; the message quotes each refusal.
+        DeviceError: the problem lies on a GPU and no backend can take it there.
     """
     refusals: list[str] = []
+    by_name = name != "auto"
     for backend in candidates(name):
-        refusal = backend.why_unavailable() or backend.refuses(problem)
+        # Whether a GPU can be used is not looked up, which would load its driver, for a problem on the host.
+        refusal = backend.refuses(problem, by_name) or backend.why_unavailable()
         if refusal is None:
-            return Choice(backend, "asked for by name" if name != "auto" else "; ".join(refusals) or "first choice")
+            return Choice(backend, "asked for by name" if by_name else "; ".join(refusals) or "first choice")
         refusals.append(f"{backend.name}: {refusal}")
-    raise BackendError(f"backend {name!r}: none takes this problem ({problem.describe()}); " + "; ".join(refusals))
+    what = f"backend {name!r}: none takes this problem ({problem.describe()}); " + "; ".join(refusals)
+    if problem.device is None:
+        raise BackendError(what)
+    raise DeviceError(f"{what}; the data lie {show_place(problem.device)}: copy them to the host to solve them there")

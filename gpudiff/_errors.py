@@ -45,6 +45,10 @@ class BackendError(GpudiffError, RuntimeError):
     """No backend can solve this problem here; the message quotes each refusal."""
 
 
+class CompileError(BackendError):
+    """A kernel does not compile; the message names the problem's sizes, the architecture and what the compiler said."""
+
+
 class SolveError(GpudiffError, RuntimeError):
     """Some problems were not solved, and the caller asked for an exception.
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 
-from gpudiff._dispatch import BACKENDS
+from gpudiff._dispatch import candidates
 from gpudiff._settings import thread_count
+from gpudiff._version import version, version_of
 from gpudiff.backends.cpu import isa, isa_available
 
-_PACKAGES = ("numpy", "scipy", "clarabel", "torch")
+# A package and the distributions that bring it, the first that is installed counts.
+_PACKAGES = {
+    **{name: (name,) for name in ("numpy", "scipy", "clarabel", "torch")},
+    "cupy": ("cupy-cuda13x", "cupy-cuda12x", "cupy"),
+    **{name: (name,) for name in ("cuda-core", "cuda-bindings", "nvidia-cuda-nvrtc")},
+}
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,7 @@ class Info:
         python: version of the interpreter.
         platform: operating system and processor.
         backends: for each backend in order of preference None if it is usable, or why it is not.
+        devices: GPUs that the CUDA backend can use.
         isa: instruction-set variant that the CPU backend uses; None without it.
         isa_available: variants that this machine can run, best first.
         threads: threads that a solve uses by default.
@@ -31,6 +38,7 @@ class Info:
     python: str
     platform: str
     backends: dict[str, str | None]
+    devices: tuple[str, ...]
     isa: str | None
     isa_available: tuple[str, ...]
     threads: int
@@ -40,6 +48,7 @@ class Info:
         lines = [f"gpudiff {self.version}, Python {self.python}, {self.platform}"]
         for name, why in self.backends.items():
             lines.append(f"  backend {name:<9} " + ("usable" if why is None else f"not usable: {why}"))
+        lines += [f"  device            {device}" for device in self.devices]
         if self.isa is not None:
             lines.append(f"  instructions      {self.isa} (this machine can run {', '.join(self.isa_available)})")
         lines.append(f"  threads           {self.threads}")
@@ -50,37 +59,24 @@ class Info:
 
 
 def info() -> Info:
-    """Look at what is installed and usable; nothing is imported for it.
+    """Look at what is installed and usable; neither torch nor CuPy is imported for it, and no GPU is worked on.
 
     Returns:
         An `Info`; printing it gives a table.
 
-    Cost: a few milliseconds, for reading the packages' metadata.
+    Cost: tens of milliseconds the first time, for reading the packages' metadata and asking the CUDA driver.
     """
-    backends = {backend.name: backend.why_unavailable() for backend in BACKENDS}
+    known = candidates("auto")
+    backends = {backend.name: backend.why_unavailable() for backend in known}
     usable = backends["cpu"] is None
     return Info(
         version=version(),
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",
         backends=backends,
+        devices=tuple(device for backend in known for device in backend.devices()),
         isa=isa() if usable else None,
         isa_available=tuple(isa_available()) if usable else (),
         threads=thread_count(None),
-        packages={name: version_of(name) for name in _PACKAGES},
+        packages={name: next(filter(None, map(version_of, from_)), None) for name, from_ in _PACKAGES.items()},
     )
-
-
-def version() -> str:
-    """The version of gpudiff, "0+unknown" where it runs without having been installed."""
-    return version_of("gpudiff") or "0+unknown"
-
-
-def version_of(package: str) -> str | None:
-    """The version of an installed package, None if it is not installed."""
-    from importlib import metadata  # a third of what importing gpudiff would cost, so not before it is needed
-
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

@@ -1,7 +1,8 @@
 """From what the caller passed to a checked problem: arrays of one element type, sizes, batch, and what is shared.
 
 Nothing is copied that can be used as it is: any strides are, those of transposed, reversed, broadcast and read-only
-arrays included. Values are not looked at; NaN is a matter of a problem's status.
+arrays included. Values are not looked at; NaN is a matter of a problem's status. Arrays on a GPU come as `DeviceArray`,
+whose shapes, strides and element types lie on the host: checking them does not wait for the device.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpudiff._cones import Product, as_product
-from gpudiff._errors import ArgumentError, DataError, DtypeError, ShapeError
+from gpudiff._device import DeviceArray
+from gpudiff._errors import ArgumentError, DataError, DeviceError, DtypeError, ShapeError
 
+# Declared as NumPy's, of whose interface `DeviceArray` has the part that is used where either may come.
 Array: TypeAlias = NDArray[Any]
 
 FLOAT64 = np.dtype(np.float64)
@@ -44,6 +47,11 @@ class Problem:
     dtype: np.dtype[Any]
 
     @property
+    def device(self) -> int | None:
+        """The number of the GPU on which the data lie; None for the host."""
+        return _place(self.q)
+
+    @property
     def lead(self) -> tuple[int, ...]:
         """The batch axis of results: (B,) or ()."""
         return (self.batch,) if self.batched else ()
@@ -55,7 +63,8 @@ class Problem:
     def describe(self) -> str:
         """Sizes for a message, such as "B=100, n=8, m=16, float64"."""
         batch = f"B={self.batch}, " if self.batched else ""
-        return f"{batch}n={self.n}, m={self.m}, {self.dtype}"
+        place = "" if self.device is None else f", cuda:{self.device}"
+        return f"{batch}n={self.n}, m={self.m}, {self.dtype}{place}"
 
 
 def as_array(name: str, value: Any) -> Array:
@@ -78,6 +87,8 @@ def as_array(name: str, value: Any) -> Array:
 
 
 def _from_foreign(name: str, value: Any) -> Array:
+    if type(value) is DeviceArray:
+        return value  # pyright: ignore[reportReturnType]  # see `Array`
     if hasattr(value, "tocsc") and hasattr(value, "nnz"):
         raise DtypeError(
             f"{name}: expected a dense array, got a sparse {type(value).__name__}; this version solves dense problems "
@@ -112,6 +123,32 @@ def unify(arrays: Iterable[Array | None]) -> tuple[list[Array | None], np.dtype[
     if not any(doubles):
         return arrays, FLOAT32
     return [None if array is None else array.astype(FLOAT64, copy=False) for array in arrays], FLOAT64
+
+
+def check_places(arrays: Iterable[tuple[str, Array | None]]) -> None:
+    """See that (name, array) pairs lie all on the host, or all on one GPU.
+
+    Raises:
+        DeviceError: they do not.
+    """
+    first, place = "", None
+    for name, array in arrays:
+        if array is None:
+            continue
+        if not first:
+            first, place = name, _place(array)
+        elif _place(array) != place:
+            there, here = show_place(place), show_place(_place(array))
+            raise DeviceError(f"{name}: expected an array {there}, where {first} lies, got one {here}")
+
+
+def _place(array: Any) -> int | None:
+    return array.device if type(array) is DeviceArray else None
+
+
+def show_place(device: int | None) -> str:
+    """Where an array lies, for a message: "in host memory" or "on cuda:0"."""
+    return "in host memory" if device is None else f"on cuda:{device}"
 
 
 def check_shape(name: str, array: Array, core: tuple[int, ...], why: str) -> None:
@@ -183,6 +220,8 @@ def as_problem(P: Any, q: Any, A: Any, b: Any, cones: Any, batch: tuple[int, boo
         check_shape("b", vector, (m,), f"m={m} rows of the cones")
     arrays = (quadratic, cost, matrix, vector)
     extent, batched = batch or common_batch(zip(DATA, arrays, (2, 1, 2, 1), strict=True))
+    if DeviceArray in map(type, arrays):
+        check_places(zip(DATA, arrays, strict=True))
     (quadratic, cost, matrix, vector), dtype = unify(arrays)
     assert cost is not None
     return Problem(quadratic, cost, matrix, vector, product, extent, batched, n, m, dtype)
@@ -209,6 +248,9 @@ def as_direction(name: str, value: Any, core: tuple[int, ...], problem: Problem)
         ArgumentError: a subclass of it, with a message that names the argument.
     """
     array = as_array(name, value).astype(problem.dtype, copy=False)
+    if _place(array) != problem.device:
+        expected, came = show_place(problem.device), show_place(_place(array))
+        raise DeviceError(f"{name}: expected an array {expected}, where the problem lies, got one {came}")
     if array.shape == core:
         return array
     lead = problem.lead

@@ -1,8 +1,9 @@
 """`solve_qp`: quadratic programs in the form and with the names of qpsolvers, stacked into one cone program and back.
 
 The rows of the cone program are [A; G; one per upper bound; one per lower bound] with the cones Zero and Nonnegative.
-A variable whose bound is infinite in every problem has no row for it. What is shared by the batch stays shared: rows
-are expanded over the batch only where a block that they stand in one matrix with has a batch axis.
+A variable whose bound is infinite in every problem has no row for it; on a GPU, where looking would wait for the
+device, it has one with +inf on the right, which stands for no row as well. What is shared by the batch stays shared:
+rows are expanded over the batch only where a block that they stand in one matrix with has a batch axis.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from gpudiff._arrays import surface
 from gpudiff._cones import Nonnegative, Zero
+from gpudiff._device import DeviceArray, empty, eye, on_device, zeros
 from gpudiff._errors import ArgumentError, ShapeError
 from gpudiff._problem import (
     Array,
@@ -23,6 +25,7 @@ from gpudiff._problem import (
     as_cost,
     as_direction,
     as_problem,
+    check_places,
     check_shape,
     chosen,
     common_batch,
@@ -224,7 +227,6 @@ _INHERITED = (
     "gap",
     "margin",
     "backend",
-    "work",
 )
 
 
@@ -237,14 +239,21 @@ class _Blocks(NamedTuple):
     lb: slice
 
 
+class _Bounded(NamedTuple):
+    """The variables with a row for their bound: an index of the last axis, and how many they are."""
+
+    index: Any
+    extent: int
+
+
 @dataclass(frozen=True, eq=False)
 class _Stack:
     """The cone program of a QP, and the way between the two."""
 
     data: dict[str, Array | None]
     blocks: _Blocks
-    upper: Array  # variables with a row for their upper bound
-    lower: Array
+    upper: _Bounded
+    lower: _Bounded
     problem: Problem
 
     @classmethod
@@ -261,14 +270,16 @@ class _Stack:
         cost = as_cost(q)
         values = zip(QP_DATA, (P, cost, G, h, A, b, lb, ub), strict=True)
         read = {name: None if value is None else as_array(name, value) for name, value in values}
-        n, p, k = _sizes(read, cost.shape[-1])
+        if DeviceArray in map(type, read.values()):
+            check_places(read.items())
+        p, k = _sizes(read, cost.shape[-1])
         batch = common_batch((name, array, _CORE[name]) for name, array in read.items())
         arrays, dtype = unify(read.values())
         data: dict[str, Array | None] = dict(zip(read, arrays, strict=True))
         upper, lower = _bounded(data["ub"], np.inf), _bounded(data["lb"], -np.inf)
-        ends = np.cumsum([p, k, upper.size, lower.size]).tolist()
+        ends = np.cumsum([p, k, upper.extent, lower.extent]).tolist()
         blocks = _Blocks(slice(0, p), slice(p, ends[1]), slice(ends[1], ends[2]), slice(ends[2], ends[3]))
-        matrix = _stacked([data["A"], data["G"], *_bound_rows(n, upper, lower, dtype)], 2)
+        matrix = _stacked([data["A"], data["G"], *_bound_rows(cost, upper, lower, dtype)], 2)
         vector = _stacked([data["b"], data["h"], _take(data["ub"], upper), _negative(_take(data["lb"], lower))], 1)
         cones = (Zero(p), Nonnegative(ends[3] - p))
         problem = as_problem(data["P"], data["q"], matrix, vector, cones, batch)
@@ -279,17 +290,19 @@ class _Stack:
         problem, blocks = self.problem, self.blocks
         batch = f"B={problem.batch}, " if problem.batched else ""
         rows = f"{blocks.A.stop} equalities, {blocks.G.stop - blocks.G.start} inequalities"
-        return f"{batch}n={problem.n}, {rows}, {self.upper.size + self.lower.size} bounds, {problem.dtype}"
+        return f"{batch}n={problem.n}, {rows}, {self.upper.extent + self.lower.extent} bounds, {problem.dtype}"
 
     def split(self, y: Array) -> tuple[Array, Array, Array]:
         """The multipliers of the cone program, or their tangents, as y, z and z_box."""
-        blocks = self.blocks
-        box = np.zeros((*y.shape[:-1], self.problem.n), y.dtype)
-        if blocks.lb.stop > blocks.ub.start:
+        blocks, n = self.blocks, self.problem.n
+        box = zeros(y, (*y.shape[:-1], n), y.dtype)
+        if blocks.lb.stop > blocks.ub.start and n not in (self.upper.extent, self.lower.extent):
             # A multiplier that is NaN marks a problem without solution, also in variables without a bound.
             box[np.isnan(y[..., blocks.ub.start])] = np.nan
-        box[..., self.upper] += y[..., blocks.ub]
-        box[..., self.lower] -= y[..., blocks.lb]
+        if self.upper.extent:
+            box[..., self.upper.index] += y[..., blocks.ub]
+        if self.lower.extent:
+            box[..., self.lower.index] -= y[..., blocks.lb]
         return y[..., blocks.A], y[..., blocks.G], box
 
     def join(self, y: Array | None, z: Array | None, box: Array | None) -> Array | None:
@@ -313,14 +326,17 @@ class _Stack:
         """Stack a direction's blocks, zeros for those that are None."""
         shapes = [(rows.stop - rows.start, *width) for rows in self.blocks]
         dtype = self.problem.dtype
-        blocks = [np.zeros(shape, dtype) if part is None else part for part, shape in zip(parts, shapes, strict=True)]
+        like = self.problem.q
+        blocks = [
+            zeros(like, shape, dtype) if part is None else part for part, shape in zip(parts, shapes, strict=True)
+        ]
         return _stacked(blocks, 1 + len(width))
 
     def cotangent(self, name: str, matrix: Array | None, vector: Array | None) -> Array:
         """The cotangent of A, b, G, h, lb or ub, out of those of the stacked matrix and vector."""
         like, core = self.data[name], _CORE[name]
         assert like is not None
-        out = np.zeros(like.shape, self.problem.dtype)
+        out = zeros(like, like.shape, self.problem.dtype)
         rows: slice = getattr(self.blocks, {"b": "A", "h": "G"}.get(name, name))
         bar = matrix if core == 2 else vector
         if bar is None or rows.start == rows.stop:
@@ -329,9 +345,9 @@ class _Stack:
         if part.ndim > core and not has_batch(like, core, self.problem.batch):
             part = part.sum(axis=0)  # it was expanded because a neighbour has a batch axis
         if name == "ub":
-            out[..., self.upper] = part
+            out[..., self.upper.index] = part
         elif name == "lb":
-            out[..., self.lower] = -part
+            out[..., self.lower.index] = -part
         else:
             out[...] = part
         return out
@@ -346,7 +362,7 @@ class _QPLinearization:
 
     @property
     def result(self) -> Result:
-        """The solution of the cone program as NumPy arrays."""
+        """The solution of the cone program as the backend left it."""
         return self.conic.linearization.result
 
     def describe(self) -> str:
@@ -395,8 +411,8 @@ class _QPLinearization:
         return QPCotangents(**out)
 
 
-def _sizes(data: dict[str, Array | None], n: int) -> tuple[int, int, int]:
-    """Variables, equalities and inequalities, having checked every shape."""
+def _sizes(data: dict[str, Array | None], n: int) -> tuple[int, int]:
+    """Equalities and inequalities, having checked every shape."""
     rows = {"Ab": 0, "Gh": 0}
     for matrix, vector in rows:
         array, right = data[matrix], data[vector]
@@ -410,24 +426,29 @@ def _sizes(data: dict[str, Array | None], n: int) -> tuple[int, int, int]:
         array = data[name]
         if array is not None:
             check_shape(name, array, core, f"n={n} from q")
-    return n, rows["Ab"], rows["Gh"]
+    return rows["Ab"], rows["Gh"]
 
 
-def _bounded(bound: Array | None, absent: float) -> Array:
-    """The variables whose bound is something else than `absent` in some problem."""
+def _bounded(bound: Array | None, absent: float) -> _Bounded:
+    """The variables whose bound is something else than `absent` in some problem; on a GPU all of them."""
     if bound is None:
-        return np.empty(0, np.intp)
+        return _Bounded(slice(0, 0), 0)
+    if on_device(bound):
+        return _Bounded(slice(None), bound.shape[-1])
     present = bound != absent
-    return np.flatnonzero(present if bound.ndim == 1 else present.any(axis=0))
+    variables = np.flatnonzero(present if bound.ndim == 1 else present.any(axis=0))
+    return _Bounded(variables, variables.size)
 
 
-def _bound_rows(n: int, upper: Array, lower: Array, dtype: Any) -> tuple[Array, Array]:
-    identity = np.eye(n, dtype=dtype)
-    return identity[upper], -identity[lower]
+def _bound_rows(like: Array, upper: _Bounded, lower: _Bounded, dtype: Any) -> tuple[Array | None, Array | None]:
+    if not upper.extent and not lower.extent:
+        return None, None
+    identity = eye(like, like.shape[-1], dtype)
+    return identity[upper.index], -identity[lower.index]
 
 
-def _take(bound: Array | None, variables: Array) -> Array | None:
-    return None if bound is None else bound[..., variables]
+def _take(bound: Array | None, variables: _Bounded) -> Array | None:
+    return None if bound is None else bound[..., variables.index]
 
 
 def _negative(array: Array | None) -> Array | None:
@@ -444,7 +465,7 @@ def _stacked(parts: Iterable[Array | None], core: int) -> Array | None:
     extents = [block.shape[0] for block in blocks if block.ndim > core]
     lead = (next((extent for extent in extents if extent != 1), 1),) if extents else ()
     rows = sum(block.shape[-core] for block in blocks)
-    out = np.empty((*lead, rows, *blocks[0].shape[blocks[0].ndim - core + 1 :]), blocks[0].dtype)
+    out = empty(blocks[0], (*lead, rows, *blocks[0].shape[blocks[0].ndim - core + 1 :]), blocks[0].dtype)
     start = 0
     for block in blocks:
         stop = start + block.shape[-core]

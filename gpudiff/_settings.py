@@ -10,7 +10,7 @@ from typing import Any, Literal
 from gpudiff._errors import SettingsError
 
 _TOLERANCES = ("tol_gap_abs", "tol_gap_rel", "tol_feas", "tol_infeas_abs", "tol_infeas_rel")
-_SWITCHES = ("polish", "check_convex", "verbose")
+_SWITCHES = ("polish", "check_convex", "rescue", "verbose")
 _LARGEST_INT = 2**31 - 1  # the C interface's int32_t
 
 
@@ -35,10 +35,14 @@ class Settings:
             processor that this process may use. The result does not depend on it.
         on_failure: what stands in x, y, s and obj of a problem that was neither SOLVED nor ALMOST_SOLVED: "nan" is NaN
             beside the certificates where there are any; "zero" is 0 everywhere, which keeps a sum over the batch
-            finite; "raise" raises `SolveError` once the batch is done. Derivatives are 0 in each case.
+            finite; "raise" raises `SolveError` once the batch is done, for which a GPU is waited for. Derivatives are 0
+            in each case.
         check_convex: look whether P is positive semidefinite; where it is not the status is INVALID_DATA. Otherwise P
             is believed to be.
-        verbose: print a summary after each solve.
+        rescue: once the batch is done, which a GPU is waited for, problems that ended as MAX_ITERATIONS, TIME_LIMIT or
+            NUMERICAL_ERROR are solved again on the host, by the CPU backend with at least the default `max_iter` and by
+            Clarabel; `Solution.rescued` counts those that then had an answer.
+        verbose: print a summary after each solve, for which a GPU is waited for.
 
     Raises:
         SettingsError: a field is of a wrong type or out of its limits.
@@ -55,6 +59,7 @@ class Settings:
     threads: int | None = None
     on_failure: Literal["nan", "zero", "raise"] = "nan"
     check_convex: bool = False
+    rescue: bool = False
     verbose: bool = False
 
     def __post_init__(self) -> None:

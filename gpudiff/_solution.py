@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from gpudiff._device import to_host
 from gpudiff._errors import SolveError
 from gpudiff._problem import Array
 from gpudiff._status import Status, keeps_point, tally
@@ -18,13 +19,14 @@ MARGIN = {np.dtype(np.float64): 1e-6, np.dtype(np.float32): 1e-3}
 
 
 class Work(NamedTuple):
-    """What a solve cost, summed over the batch.
+    """What a solve cost, summed over the batch; a rescue is not counted.
 
     Attributes:
         interior: interior-point iterations.
         newton: factorisations of Newton's method on the optimality conditions.
         resumed: problems that needed a second, more careful interior-point run.
-        flops: floating-point operations spent on problems (lanes that idle do not count).
+        flops: floating-point operations spent on problems (lanes that idle do not count); NaN where the backend does
+            not count them, as on a GPU.
     """
 
     interior: int = 0
@@ -35,7 +37,10 @@ class Work(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Result:
-    """What a backend returns: NumPy arrays, [B, …] or without the batch axis where the problem has none."""
+    """What a backend returns: arrays [B, …], or without the batch axis where the problem has none.
+
+    They lie where the problem's data lie: NumPy arrays, or `DeviceArray`s on a GPU.
+    """
 
     x: Array
     y: Array
@@ -47,7 +52,8 @@ class Result:
     dual_residual: Array
     gap: Array
     margin: Array
-    work: Work
+    work: Work | Callable[[], Work]  # a function where the counts lie on a GPU, and reading them waits for it
+    rescued: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +85,7 @@ class Linearization(Protocol[TangentsT, CotangentsT]):
 
     @property
     def result(self) -> Result:
-        """The solution as NumPy arrays."""
+        """The solution as the backend left it."""
         ...
 
     def describe(self) -> str:
@@ -110,12 +116,22 @@ class Outcome(Generic[TangentsT, CotangentsT]):
     gap: Any
     margin: Any
     backend: str
-    work: Work
     linearization: Linearization[TangentsT, CotangentsT] = field(compare=False)
 
     @property
+    def work(self) -> Work:
+        """What the solve cost; on a GPU this waits for the solve."""
+        work = self.linearization.result.work
+        return work if isinstance(work, Work) else work()
+
+    @property
+    def rescued(self) -> int:
+        """How many problems `Settings(rescue=True)` has solved on the host."""
+        return self.linearization.result.rescued
+
+    @property
     def ok(self) -> Any:
-        """Which problems are SOLVED: bool [B]."""
+        """Which problems are SOLVED: bool [B], on the device of the data."""
         return self.status == int(Status.SOLVED)
 
     @property
@@ -128,27 +144,27 @@ class Outcome(Generic[TangentsT, CotangentsT]):
         return keeps_point(self.status) & (self.margin > MARGIN[self.linearization.result.margin.dtype])
 
     def raise_for_status(self) -> None:
-        """Do nothing if every problem is SOLVED.
+        """Do nothing if every problem is SOLVED; on a GPU this waits for the solve.
 
         Raises:
             SolveError: some are not; it says how many, which first, why, and what to try.
         """
-        codes = self.linearization.result.status
-        self._raise_where(codes != int(Status.SOLVED))
+        codes = to_host(self.linearization.result.status)
+        self._raise_where(codes, codes != int(Status.SOLVED))
 
     def raise_for_failure(self) -> None:
-        """Do nothing if every problem is SOLVED or ALMOST_SOLVED.
+        """Do nothing if every problem is SOLVED or ALMOST_SOLVED; on a GPU this waits for the solve.
 
         Raises:
             SolveError: some are not; it says how many, which first, why, and what to try.
         """
-        self._raise_where(~keeps_point(self.linearization.result.status))
+        codes = to_host(self.linearization.result.status)
+        self._raise_where(codes, ~keeps_point(codes))
 
-    def _raise_where(self, failed: Any) -> None:
-        failed = np.atleast_1d(failed)
+    def _raise_where(self, codes: Array, failed: Any) -> None:
+        codes, failed = np.atleast_1d(codes), np.atleast_1d(failed)
         if not failed.any():
             return
-        codes = np.atleast_1d(self.linearization.result.status)
         what = f"{int(failed.sum())} of {failed.size} problems were not solved" if self.batched else "not solved"
         counts = tally(codes[failed])
         reasons = [f"{count} {status.name}: {status.what}; try: {status.remedy}" for status, count in counts.items()]
@@ -167,19 +183,22 @@ class Outcome(Generic[TangentsT, CotangentsT]):
         lines.append(f"  arrays      {shapes}")
         if result.status.size == 0:
             return "\n".join([*lines, "  status      empty batch"])
-        counts = tally(result.status)
+        codes, iterations = to_host(result.status), to_host(result.iterations)
+        counts = tally(codes)
         lines.append(
             "  status      " + ", ".join(_count(status, count, self.batched) for status, count in counts.items())
         )
-        low, high = int(result.iterations.min()), int(result.iterations.max())
+        low, high = int(iterations.min()), int(iterations.max())
         lines.append(f"  iterations  {low}" + (f" to {high}" if high > low else ""))
-        kept = keeps_point(result.status)
+        kept = keeps_point(codes)
         if np.any(kept):
             residuals = (("primal", result.primal_residual), ("dual", result.dual_residual), ("gap", result.gap))
-            worst = ", ".join(f"{name} {float(np.max(values[kept])):.1e}" for name, values in residuals)
+            worst = ", ".join(f"{name} {float(np.max(to_host(values)[kept])):.1e}" for name, values in residuals)
             lines.append(f"  {'worst' if self.batched else 'residual'}{'       ' if self.batched else '    '}{worst}")
-        if result.status.ndim == 0:
-            lines.append(f"  objective   {float(result.obj):.10g}")
+        if self.rescued:
+            lines.append(f"  rescued     {self.rescued}")
+        if codes.ndim == 0:
+            lines.append(f"  objective   {float(to_host(result.obj)):.10g}")
         lines += [f"  {status.name}: {status.what}" for status in counts if status is not Status.SOLVED]
         return "\n".join(lines)
 
@@ -202,9 +221,11 @@ class Solution(Outcome[Tangents, Cotangents]):
         gap: |primal − dual objective| [B].
         margin: distance of y − s to the nearest kink of the projection, relative to its size [B]; 0 is at a kink.
         backend: the name of what ran.
-        work: what the solve cost.
-        linearization: what `jvp` and `vjp` are computed from: the solution as NumPy arrays and the data, which are
-            borrowed, not copied. Do not overwrite either before the last derivative has been taken.
+        linearization: what `jvp` and `vjp` are computed from: the solution and the data, which are borrowed, not
+            copied. Do not overwrite either before the last derivative has been taken.
+
+    On a GPU all of these stay there, and nothing waits for the solve until something is asked that the host must know:
+    `bool(...)` of an array, `raise_for_status`, `repr`, `work`.
     """
 
     POINT = ("x", "y", "s", "obj")

@@ -62,8 +62,9 @@ class Status(IntEnum):
     )
     INVALID_DATA = (
         10,
-        "the data hold NaN or an infinity that has no meaning here, or P is not convex",
-        "look for non-finite entries in P, q, A and b; +inf is allowed in b on nonnegative rows alone",
+        "the data hold NaN or an infinity that has no meaning here, or P is not convex or, on a GPU, not symmetric",
+        "look for non-finite entries in P, q, A and b (+inf is allowed in b on nonnegative rows alone), and for a P of "
+        "one triangle",
     )
 
 

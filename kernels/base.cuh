@@ -7,15 +7,26 @@
 
 #if defined(__CUDACC__)
 #define GD_HD __host__ __device__ __forceinline__
+// Sizes are constants only where everything is inlined, lambdas included.
+#define GD_DEVICE __device__ __forceinline__
+#if !defined(GD_DYNAMIC_SHARED)  // the tests' emulation of CUDA on the host has its own
+#define GD_DYNAMIC_SHARED(NAME) extern __shared__ __align__(16) char NAME[]
+#endif
 #define GD_UNROLL _Pragma("unroll")
+#define GD_UNROLL_FOUR _Pragma("unroll 4")
+#define GD_UNROLL_EIGHT _Pragma("unroll 8")
 #define GD_NO_UNROLL _Pragma("unroll 1")
 #define GD_RESTRICT __restrict__
 #else
 #define GD_HD inline __attribute__((always_inline))
 #define GD_UNROLL _Pragma("GCC unroll 16")
+#define GD_UNROLL_FOUR _Pragma("GCC unroll 4")
+#define GD_UNROLL_EIGHT _Pragma("GCC unroll 8")
 #define GD_NO_UNROLL
 #define GD_RESTRICT __restrict__
 #endif
+
+#define GD_LAMBDA __attribute__((always_inline))
 
 // The CPU library compiles these headers once per instruction set; each variant lives in a namespace of its own so that
 // the linker can never merge a function compiled for AVX-512 with one that must run everywhere.
@@ -25,7 +36,12 @@
 
 namespace GD_NAMESPACE {
 
-using index_t = long;  // rows, columns and offsets
+// Rows, columns and offsets inside one problem. 64-bit addresses cost a GPU registers that it has better uses for.
+#if defined(__CUDACC__)
+using index_t = int;
+#else
+using index_t = long;
+#endif
 
 // Real: the element type; Mask: the result of a comparison; lanes: problems side by side.
 template <class T>
@@ -45,12 +61,27 @@ GD_HD double square_root(double a) { return sqrt(a); }
 GD_HD float square_root(float a) { return sqrtf(a); }
 GD_HD double absolute(double a) { return fabs(a); }
 GD_HD float absolute(float a) { return fabsf(a); }
+GD_HD double inverse_square_root(double a) { return rsqrt(a); }
+GD_HD float inverse_square_root(float a) { return rsqrtf(a); }
 #else  // builtins, so that no standard header is needed
 GD_HD double square_root(double a) { return __builtin_sqrt(a); }
 GD_HD float square_root(float a) { return __builtin_sqrtf(a); }
 GD_HD double absolute(double a) { return __builtin_fabs(a); }
 GD_HD float absolute(float a) { return __builtin_fabsf(a); }
+GD_HD double inverse_square_root(double a) { return 1 / __builtin_sqrt(a); }
+GD_HD float inverse_square_root(float a) { return 1 / __builtin_sqrtf(a); }
 #endif
+// From their bits: NVRTC knows no <limits>.
+GD_HD double from_bits(unsigned long long bits) {
+  union {
+    unsigned long long bits;
+    double value;
+  } u{bits};
+  return u.value;
+}
+GD_HD double infinity() { return from_bits(0x7ff0000000000000ull); }
+GD_HD double not_a_number() { return from_bits(0x7ff8000000000000ull); }
+
 // Returns b when either is NaN, as the machines' own instructions do.
 GD_HD double maximum(double a, double b) { return a > b ? a : b; }
 GD_HD float maximum(float a, float b) { return a > b ? a : b; }

@@ -51,12 +51,12 @@ constexpr index_t kStrip = Scalar<Strip>::lanes;
 template <class G>
 GD_HD void column_maxima(const G& g, index_t count, index_t n, const double* M, const double* weight, double* largest) {
   const index_t strips = n / kStrip * kStrip;
-  for (index_t j = kStrip * g.rank(); j < strips; j += kStrip * g.size()) {
+  GD_NO_UNROLL for (index_t j = kStrip * g.rank(); j < strips; j += kStrip * g.size()) {
     Strip r{};
     for (index_t k = 0; k < count; k++) r = maximum(Strip(absolute(load_strip(M + k * n + j)) * weight[k]), r);
     store_strip(largest + j, r);
   }
-  for (index_t j = strips + g.rank(); j < n; j += g.size()) {
+  GD_NO_UNROLL for (index_t j = strips + g.rank(); j < n; j += g.size()) {
     double r = 0;
     for (index_t k = 0; k < count; k++) r = maximum(absolute(M[k * n + j]) * weight[k], r);
     largest[j] = r;
@@ -67,7 +67,7 @@ GD_HD void column_maxima(const G& g, index_t count, index_t n, const double* M, 
 template <class G>
 GD_HD void row_maxima(const G& g, index_t count, index_t n, const double* M, const double* weight, double* largest) {
   const index_t strips = n / kStrip * kStrip;
-  for (index_t k = g.rank(); k < count; k += g.size()) {
+  GD_NO_UNROLL for (index_t k = g.rank(); k < count; k += g.size()) {
     const double* row = M + k * n;
     Strip r{};
     for (index_t j = 0; j < strips; j += kStrip)
@@ -79,27 +79,45 @@ GD_HD void row_maxima(const G& g, index_t count, index_t n, const double* M, con
   }
 }
 
-// P [n, n] (may be null), A [m, n] in the kernel's row order, q [n]: row-major. Writes D [n], E [m]; `column` [2n] and
-// `row` [m] are scratch. Returns c. One scalar problem, any group.
-template <class G>
-GD_HD double equilibrate(const G& g, index_t n, const ConeRows& rows, const double* P, const double* q, const double* A,
-                         double* D, double* E, double* column, double* row) {
+// The same for matrices that are read through M(k, j), wherever they lie: several loads are on their way at a time.
+template <class G, class Matrix>
+GD_HD void column_maxima(const G& g, index_t count, index_t n, const Matrix& M, const double* weight, double* largest) {
+  GD_NO_UNROLL for (index_t j = g.rank(); j < n; j += g.size()) {
+    double r = 0;
+    GD_UNROLL_EIGHT for (index_t k = 0; k < count; k++) r = maximum(absolute(M(k, j)) * weight[k], r);
+    largest[j] = r;
+  }
+}
+template <class G, class Matrix>
+GD_HD void row_maxima(const G& g, index_t count, index_t n, const Matrix& M, const double* weight, double* largest) {
+  GD_NO_UNROLL for (index_t k = g.rank(); k < count; k += g.size()) {
+    double r = 0;
+    GD_UNROLL_EIGHT for (index_t j = 0; j < n; j++) r = maximum(absolute(M(k, j)) * weight[j], r);
+    largest[k] = r;
+  }
+}
+
+// P [n, n] (not looked at unless `has_P`), A [m, n] in the kernel's row order: row-major pointers or M(k, j); q [n].
+// Writes D [n], E [m]; `column` [2n] and `row` [m] are scratch. Returns c. One scalar problem, any group.
+template <class G, class Objective, class Vector, class Constraints>
+GD_HD double equilibrate(const G& g, index_t n, const ConeRows& rows, bool has_P, const Objective& P, const Vector& q,
+                         const Constraints& A, double* D, double* E, double* column, double* row) {
   const index_t m = rows.total;
   double c = 1, *P_column = column + n;
-  for (index_t j = g.rank(); j < n; j += g.size()) D[j] = 1;
-  for (index_t k = g.rank(); k < m; k += g.size()) E[k] = 1;
+  GD_NO_UNROLL for (index_t j = g.rank(); j < n; j += g.size()) D[j] = 1;
+  GD_NO_UNROLL for (index_t k = g.rank(); k < m; k += g.size()) E[k] = 1;
   g.sync();
-  for (int sweep = 0;; sweep++) {
-    if (P)
+  GD_NO_UNROLL for (int sweep = 0;; sweep++) {
+    if (has_P)
       column_maxima(g, n, n, P, D, P_column);
     else
-      for (index_t j = g.rank(); j < n; j += g.size()) P_column[j] = 0;
+      GD_NO_UNROLL for (index_t j = g.rank(); j < n; j += g.size()) P_column[j] = 0;
     column_maxima(g, m, n, A, E, column);
     row_maxima(g, m, n, A, D, row);
     g.sync();
     // The cost: the mean column of P or the size of q, whichever is larger, becomes one.
     double mean = 0, largest = 0;
-    for (index_t j = g.rank(); j < n; j += g.size()) {
+    GD_NO_UNROLL for (index_t j = g.rank(); j < n; j += g.size()) {
       mean += P_column[j] * D[j];
       largest = maximum(absolute(q[j]) * D[j], largest);
     }
@@ -107,9 +125,9 @@ GD_HD double equilibrate(const G& g, index_t n, const ConeRows& rows, const doub
     largest = maximum(g.max(largest), mean);
     c = largest > 0 ? 1 / largest : 1.0;
     // One factor per second-order cone, or the cone would not stay one.
-    for (index_t k = g.rank(); k < m; k += g.size()) row[k] *= E[k];
+    GD_NO_UNROLL for (index_t k = g.rank(); k < m; k += g.size()) row[k] *= E[k];
     g.sync();
-    for (index_t cone = g.rank(); cone < rows.second_order_count; cone += g.size()) {
+    GD_NO_UNROLL for (index_t cone = g.rank(); cone < rows.second_order_count; cone += g.size()) {
       const index_t start = rows.second_order_start[cone], d = rows.second_order_dimension[cone];
       double biggest = 0;
       for (index_t k = start; k < start + d; k++) biggest = maximum(row[k], biggest);
@@ -117,19 +135,21 @@ GD_HD double equilibrate(const G& g, index_t n, const ConeRows& rows, const doub
     }
     g.sync();
     double bad = 0;
-    for (index_t j = g.rank(); j < n; j += g.size()) {
+    GD_NO_UNROLL for (index_t j = g.rank(); j < n; j += g.size()) {
       column[j] = maximum(P_column[j] * c, column[j]) * D[j];
       bad = badly_scaled(column[j]) ? 1 : bad;
     }
-    for (index_t k = g.rank(); k < m; k += g.size()) bad = badly_scaled(row[k]) ? 1 : bad;
+    GD_NO_UNROLL for (index_t k = g.rank(); k < m; k += g.size()) bad = badly_scaled(row[k]) ? 1 : bad;
     if (g.max(bad) == 0 || sweep >= kEquilibrationSweeps) break;
-    for (index_t j = g.rank(); j < n; j += g.size()) D[j] = bounded_scale(D[j] * equilibration_factor(column[j]));
-    for (index_t k = g.rank(); k < m; k += g.size()) E[k] = bounded_scale(E[k] * equilibration_factor(row[k]));
+    GD_NO_UNROLL for (index_t j = g.rank(); j < n; j += g.size()) D[j] =
+        bounded_scale(D[j] * equilibration_factor(column[j]));
+    GD_NO_UNROLL for (index_t k = g.rank(); k < m; k += g.size()) E[k] =
+        bounded_scale(E[k] * equilibration_factor(row[k]));
     g.sync();
   }
   g.sync();
-  for (index_t j = g.rank(); j < n; j += g.size()) D[j] = nearest_power_of_two(D[j]);
-  for (index_t k = g.rank(); k < m; k += g.size()) E[k] = nearest_power_of_two(E[k]);
+  GD_NO_UNROLL for (index_t j = g.rank(); j < n; j += g.size()) D[j] = nearest_power_of_two(D[j]);
+  GD_NO_UNROLL for (index_t k = g.rank(); k < m; k += g.size()) E[k] = nearest_power_of_two(E[k]);
   g.sync();
   return nearest_power_of_two(c);
 }

@@ -1,8 +1,13 @@
 // Who works together on one problem.
 //
-// A group has a rank, a size, a barrier and reductions whose result every member receives. The kernels are written for
-// any group: loops run `for (i = g.rank(); i < n; i += g.size())` and a barrier stands wherever one member reads what
-// another wrote. On the CPU a group is a single thread whose scalars are packs; the tests run groups of real threads.
+// A group has a rank, a size, a barrier and reductions whose result every member receives, all with the same bits. The
+// kernels are written for any group: loops run `for (i = g.rank(); i < n; i += g.size())` and a barrier stands wherever
+// one member reads what another wrote. On the CPU a group is a single thread whose scalars are packs; on a GPU it is a
+// tile of a warp, a warp or a block; the tests run groups of real threads.
+//
+// A reduction orders nothing but its own values. `sums` and `maxima` take several values at once: on a GPU their steps
+// overlap, and a reduction is nearly all waiting. Those loops are not unrolled: there are many of them, and a kernel
+// should fit into an instruction cache.
 #pragma once
 #include "scalar.cuh"
 
@@ -24,32 +29,147 @@ struct Alone {
   GD_HD T min(T a) const {
     return a;
   }
+  template <class T, int N>
+  GD_HD void sums(T (&)[N]) const {}
+  template <class T, int N>
+  GD_HD void maxima(T (&)[N]) const {}
 };
 
+// Groups of several members share the work inside one problem, and keep less in memory: see linalg/cooperative.cuh.
+template <class G>
+struct GroupTraits {
+  static constexpr bool cooperative = true;
+};
+template <>
+struct GroupTraits<Alone> {
+  static constexpr bool cooperative = false;
+};
+template <class G>
+constexpr bool kCooperative = GroupTraits<G>::cooperative;
+
 #if defined(__CUDACC__)
+
+// Where a barrier is called from: the tests' emulation takes them out one by one.
+#if defined(GD_EMULATED)
+#define GD_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
+#define GD_SYNC_WARP(MASK) cuda_host::syncwarp(MASK, file, line)
+#define GD_SYNC_BLOCK() cuda_host::syncthreads(file, line)
+#else
+#define GD_SITE
+#define GD_SYNC_WARP(MASK) __syncwarp(MASK)
+#define GD_SYNC_BLOCK() __syncthreads()
+#endif
+
+// Drops a NaN, whichever side it is on: members see the two values in different order and must agree on the result.
+GD_HD double larger(double a, double b) { return fmax(a, b); }
+GD_HD float larger(float a, float b) { return fmaxf(a, b); }
+
 // SIZE neighbouring lanes of one warp; SIZE a power of two up to 32.
 template <int SIZE>
 struct Tile {
-  __device__ unsigned members() const {
-    return SIZE == 32 ? ~0u : ((1u << SIZE) - 1u) << (threadIdx.x & 31u & ~(SIZE - 1u));
+  GD_DEVICE unsigned members() const {
+    return SIZE == 32 ? ~0u : ((1u << (SIZE & 31)) - 1u) << (threadIdx.x & 31u & ~(SIZE - 1u));
   }
-  __device__ int rank() const { return threadIdx.x & (SIZE - 1); }
-  __device__ constexpr int size() const { return SIZE; }
-  __device__ void sync() const { __syncwarp(members()); }
+  GD_DEVICE int rank() const { return int(threadIdx.x & (SIZE - 1u)); }
+  GD_DEVICE constexpr int size() const { return SIZE; }
+  GD_DEVICE void sync(GD_SITE) const { GD_SYNC_WARP(members()); }
   template <class T>
-  __device__ T sum(T a) const {
-    for (int o = SIZE / 2; o; o >>= 1) a += __shfl_xor_sync(members(), a, o);
-    return a;
-  }
-  template <class T>
-  __device__ T max(T a) const {
-    for (int o = SIZE / 2; o; o >>= 1) a = maximum(a, __shfl_xor_sync(members(), a, o));
-    return a;
+  GD_DEVICE T sum(T a) const {
+    T all[1] = {a};
+    sums(all);
+    return all[0];
   }
   template <class T>
-  __device__ T min(T a) const {
-    for (int o = SIZE / 2; o; o >>= 1) a = minimum(a, __shfl_xor_sync(members(), a, o));
-    return a;
+  GD_DEVICE T max(T a) const {
+    T all[1] = {a};
+    maxima(all);
+    return all[0];
+  }
+  template <class T>
+  GD_DEVICE T min(T a) const {
+    return -max(-a);
+  }
+  template <class T, int N>
+  GD_DEVICE void sums(T (&a)[N]) const {
+    GD_NO_UNROLL for (int o = SIZE / 2; o > 0; o >>= 1) {
+      T other[N];
+      GD_UNROLL for (int i = 0; i < N; i++) { other[i] = __shfl_xor_sync(members(), a[i], o); }
+      GD_UNROLL for (int i = 0; i < N; i++) { a[i] += other[i]; }
+    }
+  }
+  template <class T, int N>
+  GD_DEVICE void maxima(T (&a)[N]) const {
+    GD_NO_UNROLL for (int o = SIZE / 2; o > 0; o >>= 1) {
+      T other[N];
+      GD_UNROLL for (int i = 0; i < N; i++) { other[i] = __shfl_xor_sync(members(), a[i], o); }
+      GD_UNROLL for (int i = 0; i < N; i++) { a[i] = larger(a[i], other[i]); }
+    }
+  }
+  // The first member's value.
+  GD_DEVICE unsigned long long from_first(unsigned long long a) const { return __shfl_sync(members(), a, 0, SIZE); }
+};
+
+// All THREADS of a block, a multiple of 32.
+template <int THREADS>
+struct Block {
+  static constexpr int kWarps = THREADS / 32, kValues = 16;
+
+  GD_DEVICE int rank() const { return int(threadIdx.x); }
+  GD_DEVICE constexpr int size() const { return THREADS; }
+  GD_DEVICE void sync(GD_SITE) const { GD_SYNC_BLOCK(); }
+  template <class T>
+  GD_DEVICE T sum(T a) const {
+    T all[1] = {a};
+    sums(all);
+    return all[0];
+  }
+  template <class T>
+  GD_DEVICE T max(T a) const {
+    T all[1] = {a};
+    maxima(all);
+    return all[0];
+  }
+  template <class T>
+  GD_DEVICE T min(T a) const {
+    return -max(-a);
+  }
+  template <class T, int N>
+  GD_DEVICE void sums(T (&a)[N]) const {
+    Tile<32>{}.sums(a);
+    across_warps(a, [](T x, T y) GD_LAMBDA { return x + y; });
+  }
+  template <class T, int N>
+  GD_DEVICE void maxima(T (&a)[N]) const {
+    Tile<32>{}.maxima(a);
+    across_warps(a, [](T x, T y) GD_LAMBDA { return larger(x, y); });
+  }
+  GD_DEVICE unsigned long long from_first(unsigned long long a) const {
+    unsigned long long* value = reinterpret_cast<unsigned long long*>(scratch());
+    sync();
+    if (rank() == 0) *value = a;
+    sync();
+    return *value;
+  }
+
+ private:
+  GD_DEVICE static double* scratch() {
+    __shared__ double values[kValues * kWarps];
+    return values;
+  }
+  template <class T, int N, class Operation>
+  GD_DEVICE void across_warps(T (&a)[N], Operation operation) const {
+    static_assert(N <= kValues, "room for the values of one reduction");
+    T* partial = reinterpret_cast<T*>(scratch());
+    sync();  // the last reduction's values have been read
+    if ((threadIdx.x & 31u) == 0) {
+      GD_UNROLL for (int i = 0; i < N; i++) { partial[i * kWarps + threadIdx.x / 32u] = a[i]; }
+    }
+    sync();
+    GD_UNROLL for (int i = 0; i < N; i++) {
+      T r = partial[i * kWarps];
+      GD_UNROLL for (int w = 1; w < kWarps; w++) { r = operation(r, partial[i * kWarps + w]); }
+      a[i] = r;
+    }
   }
 };
 #endif

@@ -17,6 +17,11 @@ GD_HD T safe_divide(T a, T b) {
 }
 
 template <class T>
+GD_HD T inverse_square_root(T a) {
+  return broadcast<T>(1) / square_root(a);
+}
+
+template <class T>
 GD_HD Mask<T> no_lane() {
   T zero{};
   return zero != zero;

@@ -14,7 +14,7 @@
 // scaled frame (ẽ and t).
 #pragma once
 #include "cones/cones.cuh"
-#include "linalg/factor.cuh"
+#include "linalg/cooperative.cuh"
 #include "linalg/products.cuh"
 
 namespace GD_NAMESPACE {
@@ -30,7 +30,7 @@ struct Shape {
   GD_HD index_t order() const { return padded(n) + padded(rows.zero); }
 };
 
-// Hands out pieces of one block of memory; counts instead when there is none.
+// Hands out pieces of one block of memory, each of a multiple of kTile words; counts instead when there is none.
 template <class T>
 struct Carver {
   T* base;
@@ -38,7 +38,7 @@ struct Carver {
 
   GD_HD T* take(index_t words) {
     T* p = base ? base + used : nullptr;
-    used += words;
+    used += padded(words);
     return p;
   }
 };
@@ -48,24 +48,30 @@ struct System {
   Shape shape;
   Panels<T> A;  // all rows
   SymmetricTiles<T> P;
-  Quasidefinite<T> k;  // P + EᵀE (P itself without equality rows), Ã and the factor
+  Quasidefinite<T> k;  // the condensed matrix's parts and its factor
   Spectral<T> F;
   T *q, *b;
   T* right;  // [2][order]
 
-  GD_HD void carve(const Shape& s, Carver<T>& memory) {
+  // `bulk` is for the problem's own matrices, which may have to lie farther away than the rest. `cooperative`: for a
+  // group of several members, which keeps the scaled rows of the second-order cones alone and P without EᵀE.
+  GD_HD void carve(const Shape& s, Carver<T>& memory, Carver<T>& bulk, bool cooperative) {
     shape = s;
-    const index_t nb = tiles(s.n), conic = s.rows.conic();
-    A = {memory.take(Panels<T>::words(s.m(), s.n)), padded(s.m())};
-    P = {memory.take(SymmetricTiles<T>::words(nb))};
-    k.P = s.rows.zero > 0 ? SymmetricTiles<T>{memory.take(SymmetricTiles<T>::words(nb))} : P;
-    k.scaled = {memory.take(Panels<T>::words(conic, s.n)), padded(conic)};
+    const ConeRows& rows = s.rows;
+    const index_t nb = tiles(s.n);
+    A = {bulk.take(Panels<T>::words(s.m(), s.n)), padded(s.m())};
+    P = {bulk.take(SymmetricTiles<T>::words(nb))};
+    k.P = rows.zero > 0 && !cooperative ? SymmetricTiles<T>{bulk.take(SymmetricTiles<T>::words(nb))} : P;
+    k.weighted_rows = cooperative ? rows.nonnegative : 0;
+    k.scaled_rows = rows.conic() - k.weighted_rows;
+    k.scaled = {bulk.take(Panels<T>::words(k.scaled_rows, s.n)), padded(k.scaled_rows)};
     k.equalities = A;
-    k.L = {memory.take(SymmetricTiles<T>::words(nb + tiles(s.rows.zero)))};
+    k.L = {memory.take(SymmetricTiles<T>::words(nb + tiles(rows.zero)))};
+    k.magnitude = memory.take(cooperative ? s.order() : 0);
     k.n = s.n;
-    k.equality_rows = s.rows.zero;
-    k.scaled_rows = conic;
-    F = {memory.take(s.row_words()), memory.take(3 * s.rows.second_order_count)};
+    k.equality_rows = rows.zero;
+    F = {memory.take(s.row_words()), memory.take(3 * rows.second_order_count)};
+    k.weight = F.vector;
     q = memory.take(s.columns());
     b = memory.take(s.row_words());
     right = memory.take(2 * s.order());
@@ -76,9 +82,15 @@ struct System {
 template <class T, class G>
 GD_HD void factorise_system(const G& g, const System<T>& w, T regularisation) {
   g.sync();
-  cone_scale_rows(g, w.shape.rows, w.F, w.A, w.k.scaled, tiles(w.shape.n));
-  g.sync();
-  factorise(g, w.k, regularisation);
+  if constexpr (kCooperative<G>) {
+    cone_scale_dense_rows(g, w.shape.rows, w.F, w.A, w.k.scaled, tiles(w.shape.n));
+    g.sync();
+    factorise(g, w.k, regularisation);
+  } else {
+    cone_scale_rows(g, w.shape.rows, w.F, w.A, w.k.scaled, tiles(w.shape.n));
+    g.sync();
+    factorise(g, w.k, regularisation);
+  }
 }
 
 // Solves for R right-hand sides: e1 [R][columns], e2 [R][row_words] → u [R][columns], v [R][row_words].
@@ -88,28 +100,41 @@ GD_HD void solve_system(const G& g, const System<T>& w, const T* e1, const T* e2
   const index_t columns = s.columns(), rows = s.row_words(), order = s.order(), zero = s.rows.zero;
   T* right = w.right;
   g.sync();
-  multiply_transposed<R>(g, w.k.scaled, 0, s.rows.conic(), s.n, e2 + zero, rows, right, order);
-  g.sync();
-  if (zero > 0) {
-    multiply_transposed<R>(g, w.A, 0, zero, s.n, e2, rows, u, columns);
+  if constexpr (kCooperative<G>) {  // Ãᵀẽ + Eᵀe_E = Aᵀ(e_E, F ẽ)
+    for (int r = 0; r < R; r++) {
+      cone_apply(g, s.rows, w.F, e2 + r * rows, v + r * rows);
+      for (index_t k = g.rank(); k < zero; k += g.size()) v[r * rows + k] = e2[r * rows + k];
+    }
     g.sync();
+    multiply_transposed<R>(g, w.A, 0, s.m(), s.n, v, rows, right, order);
+  } else {
+    multiply_transposed<R>(g, w.k.scaled, 0, s.rows.conic(), s.n, e2 + zero, rows, right, order);
+    if (zero > 0) multiply_transposed<R>(g, w.A, 0, zero, s.n, e2, rows, u, columns);
   }
+  g.sync();
   for (int r = 0; r < R; r++) {
+    const bool apart = !kCooperative<G> && zero > 0;
     for (index_t i = g.rank(); i < columns; i += g.size())
-      right[r * order + i] += zero > 0 ? T(e1[r * columns + i] + u[r * columns + i]) : e1[r * columns + i];
+      right[r * order + i] += apart ? T(e1[r * columns + i] + u[r * columns + i]) : e1[r * columns + i];
     for (index_t i = g.rank(); i < order - columns; i += g.size())
       right[r * order + columns + i] = i < zero ? e2[r * rows + i] : T{};
   }
   g.sync();
-  solve_factorised<R>(g, w.k, right, order);
-  multiply<R>(g, w.k.scaled, s.rows.conic(), s.n, right, order, v + zero, rows);
-  for (int r = 0; r < R; r++) {
-    for (index_t i = g.rank(); i < columns; i += g.size()) u[r * columns + i] = right[r * order + i];
-    for (index_t i = g.rank(); i < zero; i += g.size()) v[r * rows + i] = right[r * order + columns + i];
+  if constexpr (kCooperative<G>) {
+    solve_factorised<R>(g, w.k, right, order);
+    multiply<R>(g, w.A, s.m(), s.n, right, order, v, rows);
+    g.sync();
+    for (int r = 0; r < R; r++) cone_apply(g, s.rows, w.F, v + r * rows, v + r * rows);
+  } else {
+    solve_factorised<R>(g, w.k, right, order);
+    multiply<R>(g, w.k.scaled, s.rows.conic(), s.n, right, order, v + zero, rows);
   }
   g.sync();
-  for (int r = 0; r < R; r++)
-    for (index_t i = zero + g.rank(); i < s.m(); i += g.size()) v[r * rows + i] -= e2[r * rows + i];
+  for (int r = 0; r < R; r++) {
+    for (index_t i = g.rank(); i < columns; i += g.size()) u[r * columns + i] = right[r * order + i];
+    for (index_t k = g.rank(); k < s.m(); k += g.size())
+      v[r * rows + k] = k < zero ? right[r * order + columns + k] : T(v[r * rows + k] - e2[r * rows + k]);
+  }
   g.sync();
 }
 
@@ -127,40 +152,62 @@ struct Refinement {
   }
 };
 
-// One step of iterative refinement against the unregularised system. N is the operator (I − D)/(I − D + δ) by which the
-// scaled conic rows of the exact system differ from those that were factorised; null in the interior point, where they
-// agree.
+// What (u, v) leaves of the unregularised system: r1 and r2. N is the operator (I − D)/(I − D + δ) by which the scaled
+// conic rows of the exact system differ from those that were factorised; null in the interior point, where they agree.
 template <class T, class G>
-GD_HD void refine_system(const G& g, const System<T>& w, const Refinement<T>& f, const Spectral<T>* N, const T* e1,
-                         const T* e2, T* u, T* v) {
+GD_HD void system_residual(const G& g, const System<T>& w, const Refinement<T>& f, const Spectral<T>* N, const T* e1,
+                           const T* e2, const T* u, const T* v) {
   const Shape& s = w.shape;
   const index_t zero = s.rows.zero, columns = s.columns();
   g.sync();
   multiply_symmetric(g, w.P, tiles(s.n), u, f.product);
-  multiply_transposed<1>(g, w.k.scaled, 0, s.rows.conic(), s.n, v + zero, 0, f.r1, 0);
-  g.sync();
-  multiply_transposed<1>(g, w.A, 0, zero, s.n, v, 0, f.du, 0);
-  g.sync();
-  for (index_t i = g.rank(); i < columns; i += g.size()) f.r1[i] = e1[i] - f.product[i] - f.r1[i] - f.du[i];
-  g.sync();
-  multiply<1>(g, w.k.scaled, s.rows.conic(), s.n, u, 0, f.r2 + zero, 0);
-  g.sync();
-  if (N) {
-    cone_apply(g, s.rows, *N, v, f.dv);
+  if constexpr (kCooperative<G>) {
+    cone_apply(g, s.rows, w.F, v, f.dv);
+    for (index_t k = g.rank(); k < zero; k += g.size()) f.dv[k] = v[k];
+    multiply<1>(g, w.A, s.m(), s.n, u, 0, f.r2, 0);
     g.sync();
-    for (index_t i = zero + g.rank(); i < s.m(); i += g.size()) f.r2[i] = e2[i] - f.r2[i] + f.dv[i];
+    multiply_transposed<1>(g, w.A, 0, s.m(), s.n, f.dv, 0, f.r1, 0);
+    cone_apply(g, s.rows, w.F, f.r2, f.r2);
+    g.sync();
+    for (index_t i = g.rank(); i < columns; i += g.size()) f.r1[i] = e1[i] - f.product[i] - f.r1[i];
   } else {
-    for (index_t i = zero + g.rank(); i < s.m(); i += g.size()) f.r2[i] = e2[i] - f.r2[i] + v[i];
+    multiply_transposed<1>(g, w.k.scaled, 0, s.rows.conic(), s.n, v + zero, 0, f.r1, 0);
+    multiply_transposed<1>(g, w.A, 0, zero, s.n, v, 0, f.du, 0);
+    multiply<1>(g, w.k.scaled, s.rows.conic(), s.n, u, 0, f.r2 + zero, 0);
+    // A product ends in a whole tile: the equality rows' own goes elsewhere.
+    multiply<1>(g, w.A, zero, s.n, u, 0, f.dv, 0);
+    g.sync();
+    for (index_t i = g.rank(); i < columns; i += g.size()) f.r1[i] = e1[i] - f.product[i] - f.r1[i] - f.du[i];
+    for (index_t k = g.rank(); k < zero; k += g.size()) f.r2[k] = f.dv[k];
+    g.sync();
+  }
+  if (N) cone_apply(g, s.rows, *N, v, f.dv);
+  g.sync();
+  const T* against = N ? f.dv : v;
+  for (index_t k = g.rank(); k < s.m(); k += g.size()) {
+    const T r = e2[k] - f.r2[k];
+    f.r2[k] = k < zero ? r : T(r + against[k]);
   }
   g.sync();
-  multiply<1>(g, w.A, zero, s.n, u, 0, f.dv, 0);
-  g.sync();
-  for (index_t i = g.rank(); i < zero; i += g.size()) f.r2[i] = e2[i] - f.dv[i];
-  g.sync();
-  solve_system<1>(g, w, f.r1, f.r2, f.du, f.dv);
-  for (index_t i = g.rank(); i < columns; i += g.size()) u[i] += f.du[i];
-  for (index_t i = g.rank(); i < s.m(); i += g.size()) v[i] += f.dv[i];
-  g.sync();
+}
+
+// Solves for one right-hand side, with steps of iterative refinement until `enough(step)` says so, which may look at
+// the last correction in f.du and f.dv. One loop with one solve in it: the solve is most of a GPU kernel's code.
+template <class T, class G, class Enough>
+GD_HD void solve_refined(const G& g, const System<T>& w, const Refinement<T>& f, const Spectral<T>* N, const T* e1,
+                         const T* e2, T* u, T* v, Enough enough) {
+  const Shape& s = w.shape;
+  GD_NO_UNROLL for (int step = 0;; step++) {
+    const bool first = step == 0;
+    if (!first) system_residual(g, w, f, N, e1, e2, u, v);
+    solve_system<1>(g, w, first ? e1 : f.r1, first ? e2 : f.r2, first ? u : f.du, first ? v : f.dv);
+    if (!first) {
+      for (index_t i = g.rank(); i < s.columns(); i += g.size()) u[i] += f.du[i];
+      for (index_t k = g.rank(); k < s.m(); k += g.size()) v[k] += f.dv[k];
+      g.sync();
+    }
+    if (enough(step)) return;
+  }
 }
 
 }  // namespace GD_NAMESPACE

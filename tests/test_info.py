@@ -10,21 +10,26 @@ import numpy as np
 import pytest
 
 import gpudiff as gd
-from gpudiff.backends import _library
+from gpudiff import _abi, _library
 from gpudiff.backends.cpu import CpuBackend
+from gpudiff.jit import arguments
 
 HEADER = Path(__file__).parents[1] / "kernels" / "entry" / "gpudiff.h"
+GPU_HEADER = HEADER.parent / "gpu" / "arguments.h"
 
 
 def test_info_says_what_is_usable():
     info = gd.info()
-    assert info.backends == {"cpu": None}
+    assert list(info.backends) == ["cuda", "cpu"]
+    assert info.backends["cpu"] is None
+    assert bool(info.devices) == (info.backends["cuda"] is None)
     assert info.isa in info.isa_available
     assert info.threads >= 1
     assert info.packages["numpy"] == np.__version__
     text = str(info)
     assert repr(info) == text
-    for word in (gd.__version__, "backend cpu", "usable", info.isa, np.__version__, "torch"):
+    names = ("torch", "cupy", "cuda-core", "cuda-bindings", "nvidia-cuda-nvrtc")
+    for word in (gd.__version__, "backend cpu", "backend cuda", "usable", info.isa, np.__version__, *names):
         assert word in text
 
 
@@ -36,7 +41,9 @@ def test_a_missing_library_is_explained(monkeypatch, tmp_path):
     assert str(tmp_path) in why
     assert "pip install" in why
     assert why in str(gd.info())
-    with pytest.raises(gd.BackendError, match=r"none takes this problem \(n=1, m=0, float64\); cpu: expected the comp"):
+    with pytest.raises(
+        gd.BackendError, match=r"none takes this problem \(n=1, m=0, float64\); cuda: .*; cpu: expected the comp"
+    ):
         gd.solve([[1.0]], [1.0])
 
 
@@ -53,11 +60,11 @@ def test_another_version_of_the_library_is_refused(monkeypatch):
     assert re.search(r"expected version 999 of the C interface, got \d+", CpuBackend().why_unavailable())
 
 
-@pytest.mark.parametrize("name", ["cuda", "", None, 3])
+@pytest.mark.parametrize("name", ["gpu", "", None, 3])
 def test_an_unknown_backend_is_named_with_those_that_exist(name):
     with pytest.raises(gd.BackendError) as error:
         gd.solve([[1.0]], [1.0], backend=name)
-    assert str(error.value) == f"backend: expected one of 'auto', 'cpu', got {name!r}"
+    assert str(error.value) == f"backend: expected one of 'auto', 'cuda', 'cpu', got {name!r}"
 
 
 def test_the_solution_says_what_ran():
@@ -68,19 +75,25 @@ def test_the_solution_says_what_ran():
 # ---- the C interface -------------------------------------------------------------------------------------------------
 
 STRUCTS = {
-    "gd_tensor": _library.Tensor,
-    "gd_problem": _library.CProblem,
-    "gd_settings": _library.CSettings,
-    "gd_solution": _library.CSolution,
-    "gd_report": _library.CReport,
-    "gd_point": _library.CPoint,
+    "gd_tensor": _abi.Tensor,
+    "gd_problem": _abi.CProblem,
+    "gd_settings": _abi.CSettings,
+    "gd_solution": _abi.CSolution,
+    "gd_report": _abi.CReport,
+    "gd_point": _abi.CPoint,
+    "gd_control": arguments.Control,
+    "gd_unfinished": arguments.Unfinished,
+    "gd_gpu_solve": arguments.GpuSolve,
+    "gd_gpu_sensitivity": arguments.GpuSensitivity,
+    "gd_gpu_sum": arguments.GpuSum,
 }
-SIZES = {"double": 8, "int32_t": 4, "int64_t": 8, "gd_tensor": ctypes.sizeof(_library.Tensor)}
+SIZES = {"double": 8, "int16_t": 2, "int32_t": 4, "int64_t": 8, "uint64_t": 8}
+SIZES |= {name: ctypes.sizeof(struct) for name, struct in STRUCTS.items()}
 
 
 def declared(name: str) -> list[tuple[str, int]]:
     """Name and size of each field of a struct in the header."""
-    text = re.sub(r"/\*.*?\*/", "", HEADER.read_text(), flags=re.DOTALL)
+    text = re.sub(r"/\*.*?\*/", "", HEADER.read_text() + GPU_HEADER.read_text(), flags=re.DOTALL)
     body = re.search(rf"typedef struct {name} \{{(.*?)\}} {name};", text, re.DOTALL).group(1)
     fields = []
     for statement in filter(None, (part.strip() for part in body.split(";"))):
@@ -101,24 +114,26 @@ def test_functions_are_declared_as_in_the_header():
     text = re.sub(r"/\*.*?\*/", "", HEADER.read_text(), flags=re.DOTALL)
     found = re.findall(r"\b(gd_\w+)\(([^)]*)\);", text)
     arguments = {name: 0 if words in ("void", "") else words.count(",") + 1 for name, words in found}
-    assert {name: len(types) for name, (_, types) in _library._SIGNATURES.items()} == arguments
+    assert {name: len(types) for name, (_, types) in _abi.SIGNATURES.items()} == arguments
 
 
 def test_enums_are_those_of_the_header():
     text = HEADER.read_text()
-    assert int(re.search(r"GD_ABI_VERSION (\d+)", text).group(1)) == _library.ABI_VERSION
+    assert int(re.search(r"GD_ABI_VERSION (\d+)", text).group(1)) == _abi.ABI_VERSION
     for name, cone in (("ZERO", gd.Zero), ("NONNEGATIVE", gd.Nonnegative), ("SECOND_ORDER", gd.SecondOrder)):
         assert int(re.search(rf"GD_{name} = (\d+)", text).group(1)) == cone.code
     for name in ("OK", "OUT_OF_MEMORY", "ASYMMETRIC_P", "BAD_ARGUMENT"):
-        assert int(re.search(rf"GD_{name} = (\d+)", text).group(1)) == getattr(_library, name)
+        assert int(re.search(rf"GD_{name} = (\d+)", text).group(1)) == getattr(_abi, name)
 
 
 # ---- importing -------------------------------------------------------------------------------------------------------
 
 
 def test_importing_imports_no_other_package(run_python):
-    code = "import sys, gpudiff; print(*(m for m in ('scipy', 'clarabel', 'torch', 'matplotlib') if m in sys.modules))"
-    assert run_python(code).strip() == ""
+    """Nor what compiles kernels; solving on the host does not either."""
+    names = ("scipy", "clarabel", "torch", "cupy", "cuda", "matplotlib", "gpudiff.jit", "concurrent.futures", "logging")
+    show = f"print(*(name for name in {names} if name in sys.modules))"
+    assert run_python(f"import sys, gpudiff; gpudiff.solve([[1.0]], [1.0]); {show}").strip() == ""
 
 
 def test_everything_exported_exists_and_is_documented():

@@ -6,11 +6,18 @@ No GPU is needed for any of it. For CUDA, NVRTC compiles the kernels to machine 
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
+from gpudiff.jit import headers
+from gpudiff.jit.compiler import compile_source
+from gpudiff.jit.plan import architecture, plan
+from gpudiff.jit.specification import Shape
 
 KERNELS = Path(__file__).parents[1] / "kernels"
 HEADERS = sorted(
@@ -20,7 +27,6 @@ HEADERS = sorted(
 )
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-Wno-unknown-pragmas"]
 VARIANT = ["-DGD_NAMESPACE=gpudiff_baseline", "-DGD_VARIANT_NAME=baseline", "-DGD_VARIANT_SYMBOL=gd_variant_baseline"]
-ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_120")
 
 
 def compiler(name: str) -> str:
@@ -50,83 +56,85 @@ def test_library_compiles(name, tmp_path):
         assert target.stat().st_size > 1000
 
 
-# What a CUDA entry will look like, with as little as possible around the kernels: a warp per problem, sizes at run
-# time, a workspace that the caller provides.
-CUDA = r"""
-#include "derivative/assess.cuh"
-#include "derivative/newton.cuh"
-#include "derivative/sensitivity.cuh"
-#include "equilibrate.cuh"
-#include "ipm/solve.cuh"
+# ---- CUDA ------------------------------------------------------------------------------------------------------------
 
-using namespace gpudiff;
-using Warp = Tile<32>;
-
-struct OneProblem {
-  const Warp& g;
-  int outcome;
-  bool fed;
-
-  __device__ bool exchange(InteriorState<double>& i, bool finished, double out) {
-    if (!finished) return fed;
-    if (fed) outcome = int(out);
-    fed = !fed;
-    cone_identity(g, i.w.shape.rows, i.z);
-    cone_identity(g, i.w.shape.rows, i.s);
-    i.tau = i.kappa = 1;
-    i.iterations = i.since_best = 0;
-    i.regularisation = 1e-10;
-    i.best_merit = 1e30;
-    compute_products(g, i);
-    return fed;
-  }
-};
-
-extern "C" __global__ void solve(Shape shape, InteriorSettings settings, double* memory, double* result) {
-  const Warp g{};
-  Carver<double> carver{memory, 0};
-  InteriorState<double> state;
-  state.carve(shape, carver, true);
-  OneProblem feeder{g, 0, false};
-  interior_point(g, state, settings, feeder);
-  if (g.rank() == 0) *result = feeder.outcome;
+# name: n, zero rows, nonnegative rows, second-order cones, quadratic, element type
+STRUCTURES = {
+    "qp 8/16": (8, 0, 16, (), True, "float64"),
+    "qp 32/72": (32, 8, 64, (), True, "float64"),
+    "lp 20/60, float32": (20, 0, 60, (), False, "float32"),
+    "mixed 12/25": (12, 2, 9, (3, 4, 7), True, "float64"),
+    "qp 64/144": (64, 16, 128, (), True, "float64"),
 }
+# Every kernel of every structure for one architecture; for the others a selection in which each kernel, each structure
+# and each size of group occurs.
+MATRIX = [("sm_90", structure, kind) for structure in STRUCTURES for kind in ("solve", "careful", "jvp", "vjp")]
+MATRIX += [("sm_90", "mixed 12/25", "sum")]
+MATRIX += [
+    ("sm_75", "qp 8/16", "solve"),
+    ("sm_75", "mixed 12/25", "vjp"),
+    ("sm_80", "qp 32/72", "solve"),
+    ("sm_80", "lp 20/60, float32", "careful"),
+    ("sm_86", "mixed 12/25", "solve"),
+    ("sm_86", "qp 8/16", "jvp"),
+    ("sm_100", "qp 64/144", "solve"),
+    ("sm_100", "mixed 12/25", "careful"),
+    ("sm_120", "lp 20/60, float32", "solve"),
+    ("sm_120", "qp 32/72", "vjp"),
+]
+# Bytes of registers that a kernel may spill, stores and loads together: next to nothing, and what is recorded here.
+SPILLS = 72
+SPILLS_RECORDED = {("mixed 12/25", "solve"): 160}
 
-extern "C" __global__ void polish(Shape shape, NewtonSettings settings, double* memory, double* result) {
-  const Warp g{};
-  Carver<double> carver{memory, 0};
-  MapState<double> state;
-  state.carve(shape, carver);
-  const NewtonResult<double> newton_result = newton(g, state, true, settings);
-  const Residuals<double> residuals = assess(g, state);
-  if (g.rank() == 0) *result = newton_result.residual + residuals.gap;
-}
 
-extern "C" __global__ void sensitivity(Shape shape, double* memory, double* result) {
-  const Warp g{};
-  Carver<double> carver{memory, 0};
-  MapState<double> state;
-  state.carve(shape, carver);
-  const double correction = solve_sensitivity(g, state, true);
-  if (g.rank() == 0) *result = correction;
-}
+@pytest.fixture(scope="module")
+def compiled():
+    """Everything in `MATRIX`, compiled as many at a time as there are processors; prints the table of what it takes."""
+    pytest.importorskip("cuda.core", reason="install gpudiff[kernels] to compile for CUDA")
 
-extern "C" __global__ void scale(Shape shape, const double* P, const double* q, const double* A, double* memory) {
-  const Warp g{};
-  Carver<double> c{memory, 0};
-  double *D = c.take(shape.n), *E = c.take(shape.m()), *column = c.take(2 * shape.n), *row = c.take(shape.m());
-  const double cost = equilibrate(g, shape.n, shape.rows, P, q, A, D, E, column, row);
-  if (g.rank() == 0) *row = cost;
-}
-"""
+    def build(case):
+        arch, structure, kind = case
+        n, zero, nonnegative, second_order, has_P, dtype = STRUCTURES[structure]
+        shape = Shape(n, zero, nonnegative, second_order, (), has_P, dtype)
+        laid = plan(kind, shape, architecture(arch))
+        specification = laid.specification(kind, shape)
+        made = compile_source(specification.source(), arch, specification.describe(), [headers.folder()])
+        return case, (laid, specification, made)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = dict(pool.map(build, MATRIX))
+    print(table(found))
+    return found
+
+
+def table(found) -> str:
+    head = ("threads", "level", "blocks", "shared", "registers", "spilled", "stack", "bytes", "seconds")
+    lines = [f"{'arch':8} {'structure':18} {'kernel':8} {' '.join(f'{name:>9}' for name in head)}"]
+    for (arch, structure, kind), (laid, specification, made) in found.items():
+        used = made.usage[specification.entry]
+        spilled = used.spill_stores + used.spill_loads
+        numbers = (laid.group, laid.level, laid.min_blocks, laid.shared_per_block, used.registers, spilled, used.stack)
+        cells = " ".join(f"{number:9}" for number in (*numbers, len(made.cubin), round(made.seconds, 1)))
+        lines.append(f"{arch:8} {structure:18} {kind:8} {cells}")
+    return "\n".join(lines)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_kernels_compile_for_cuda(arch):
-    core = pytest.importorskip("cuda.core", reason="install gpudiff[kernels] to compile for CUDA")
-    options = core.ProgramOptions(arch=arch, std="c++17", include_path=str(KERNELS))
-    cubin = core.Program(CUDA, "c++", options).compile("cubin").code
-    assert cubin[:4] == b"\x7fELF"
-    for kernel in (b"solve", b"polish", b"sensitivity", b"scale"):
-        assert b".text." + kernel + b"\0" in cubin
+@pytest.mark.parametrize("case", MATRIX, ids=" ".join)
+def test_cuda_kernel(compiled, case):
+    """Machine code with the entry in it, within the architecture's shared memory, and without spilling registers."""
+    arch, structure, kind = case
+    laid, specification, made = compiled[case]
+    assert made.cubin[:4] == b"\x7fELF"
+    assert b".text." + specification.entry.encode() + b"\0" in made.cubin
+    used = made.usage[specification.entry]
+    assert laid.shared_per_block + used.static_shared <= architecture(arch).shared_per_block
+    assert used.registers * laid.threads * laid.min_blocks <= 65536
+    assert used.spill_stores + used.spill_loads <= SPILLS_RECORDED.get((structure, kind), SPILLS)
+
+
+def test_cuda_matrix_has_every_architecture_kernel_and_structure():
+    archs, structures, kinds = map(set, zip(*MATRIX, strict=True))
+    assert archs == {"sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"}
+    assert structures == set(STRUCTURES)
+    assert kinds == {"solve", "careful", "jvp", "vjp", "sum"}

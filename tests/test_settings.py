@@ -46,7 +46,7 @@ def test_a_count_out_of_its_limits_is_named(name, value):
         assert word in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["polish", "check_convex", "verbose"])
+@pytest.mark.parametrize("name", ["polish", "check_convex", "rescue", "verbose"])
 @pytest.mark.parametrize("value", [1, None, "yes"])
 def test_a_switch_is_true_or_false(name, value):
     with pytest.raises(gd.SettingsError, match=f"{name}: expected True or False, got {value!r}"):

@@ -8,20 +8,15 @@ by side; ctypes releases the interpreter lock for the duration of a call.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ctypes import addressof, byref, c_char, c_int32, c_int64
+from ctypes import addressof, byref, c_int32, c_int64
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpudiff._cones import Product
-from gpudiff._errors import BackendError
-from gpudiff._problem import CORE, DATA, FLOAT32, FLOAT64, Array, Problem, asymmetry, has_batch
-from gpudiff._settings import Settings, thread_count
-from gpudiff._solution import Result, Work
-from gpudiff.backends import Start
-from gpudiff.backends._library import (
+from gpudiff._abi import (
     ASYMMETRIC_P,
+    DTYPE,
     OK,
     OUT_OF_MEMORY,
     CPoint,
@@ -30,20 +25,29 @@ from gpudiff.backends._library import (
     CSettings,
     CSolution,
     Tensor,
-    load,
 )
+from gpudiff._cones import Product
+from gpudiff._errors import BackendError
+from gpudiff._library import load
+from gpudiff._problem import CORE, DATA, FLOAT32, FLOAT64, Array, Problem, asymmetry
+from gpudiff._settings import Settings, thread_count
+from gpudiff._solution import Result, Work
+from gpudiff.backends import CompileReport, Start, Structure
+from gpudiff.backends._views import address, settings_struct, tensor
 
-_DTYPE = {FLOAT64: 0, FLOAT32: 1}  # enum gd_dtype
+_DTYPE = {FLOAT64: DTYPE["float64"], FLOAT32: DTYPE["float32"]}
 _STATUS = np.dtype(np.int8)
 _COUNT = np.dtype(np.int32)
-_ABSENT = Tensor()  # a null pointer; never written to
-_byte_at = c_char.from_buffer
 
 
 class CpuBackend:
     """Dense and small problems on the host, one problem per SIMD lane."""
 
     name = "cpu"
+
+    def refuses(self, problem: Problem, by_name: bool) -> str | None:
+        """Why not: the data are on a GPU. Every dense problem on the host is taken."""
+        return None if problem.device is None else "expected arrays in host memory"
 
     def why_unavailable(self) -> str | None:
         """Why the compiled library cannot be used; None if it can."""
@@ -53,9 +57,13 @@ class CpuBackend:
             return str(error)
         return None
 
-    def refuses(self, problem: Problem) -> str | None:
-        """None: every dense problem is taken."""
-        return None
+    def devices(self) -> tuple[str, ...]:
+        """None to choose from."""
+        return ()
+
+    def compile(self, structure: Structure, settings: Settings, device: int) -> CompileReport:
+        """Nothing to do: the library is compiled."""
+        return CompileReport(self.name)
 
     def solve(self, problem: Problem, settings: Settings, start: Start | None) -> Result:
         """Solve every problem of the batch; see `Backend`."""
@@ -65,16 +73,16 @@ class CpuBackend:
         scalars = empty((5, *lead), dtype)  # obj, primal and dual residual, gap, margin: one allocation for all
         status, iterations = empty(lead, _STATUS), empty(lead, _COUNT)
         report = CReport()
-        first, step = _address(scalars), scalars.strides[0]
+        first, step = address(scalars), scalars.strides[0]
         out = CSolution(
-            _address(x),
-            _address(y),
-            _address(s),
+            address(x),
+            address(y),
+            address(s),
             *(first + i * step for i in range(5)),
-            _address(status),
-            _address(iterations),
+            address(status),
+            address(iterations),
         )
-        warm = (None, None, None) if start is None else tuple(byref(_tensor(part, 1, problem)) for part in start)
+        warm = (None, None, None) if start is None else tuple(byref(tensor(part, 1, problem)) for part in start)
         code = load().gd_solve(
             byref(_problem(problem)), byref(_settings(settings, problem)), *warm, byref(out), byref(report)
         )
@@ -91,8 +99,8 @@ class CpuBackend:
         lead, dtype = problem.lead, problem.dtype
         x, y = np.empty((*lead, problem.n), dtype), np.empty((*lead, problem.m), dtype)
         s, obj = np.empty_like(y), np.empty(lead, dtype)
-        inputs = [_tensor(dot, CORE[name], problem) for name, dot in zip(DATA, tangents, strict=True)]
-        outputs = [_tensor(dot, core, problem) for dot, core in ((x, 1), (y, 1), (s, 1), (obj, 0))]
+        inputs = [tensor(dot, CORE[name], problem) for name, dot in zip(DATA, tangents, strict=True)]
+        outputs = [tensor(dot, core, problem) for dot, core in ((x, 1), (y, 1), (s, 1), (obj, 0))]
         _derivative("gd_jvp", problem, settings, result, inputs, outputs)
         return x, y, s, obj
 
@@ -112,8 +120,8 @@ class CpuBackend:
                 # The sum over an empty batch is zero; the library writes nothing for one.
                 make = np.empty if problem.batch else np.zeros
                 bars[name] = make(argument.shape, problem.dtype)
-        inputs = [_tensor(bar, core, problem) for bar, core in zip(cotangents, (1, 1, 1, 0), strict=True)]
-        outputs = [_tensor(bars.get(name), CORE[name], problem) for name in DATA]
+        inputs = [tensor(bar, core, problem) for bar, core in zip(cotangents, (1, 1, 1, 0), strict=True)]
+        outputs = [tensor(bars.get(name), CORE[name], problem) for name in DATA]
         _derivative("gd_vjp", problem, settings, result, inputs, outputs)
         return bars
 
@@ -144,12 +152,12 @@ def _derivative(
     inputs: list[Tensor],
     outputs: list[Tensor],
 ) -> None:
-    x, y, s = (_tensor(part, 1, problem) for part in (result.x, result.y, result.s))
+    x, y, s = (tensor(part, 1, problem) for part in (result.x, result.y, result.s))
     report = CReport()
     code = getattr(load(), function)(
         byref(_problem(problem)),
         byref(_settings(settings, problem)),
-        byref(CPoint(x, y, s, _address(result.status))),
+        byref(CPoint(x, y, s, address(result.status))),
         *map(byref, inputs),
         *map(byref, outputs),
         byref(report),
@@ -176,10 +184,10 @@ def _problem(problem: Problem) -> CProblem:
         cones.number,
         cones.kinds,
         cones.rows,
-        _tensor(problem.P, 2, problem),
-        _tensor(problem.q, 1, problem),
-        _tensor(problem.A, 2, problem),
-        _tensor(problem.b, 1, problem),
+        tensor(problem.P, 2, problem),
+        tensor(problem.q, 1, problem),
+        tensor(problem.A, 2, problem),
+        tensor(problem.b, 1, problem),
     )
     view.owner = cones  # the cache may drop them while a call of another thread is under way
     return view
@@ -205,43 +213,4 @@ def _cones(product: Product) -> _Cones:
 def _settings(settings: Settings, problem: Problem) -> CSettings:
     # One problem keeps one thread busy; asking the system how many there are would cost more than the rest of this.
     threads = 1 if problem.batch == 1 else thread_count(settings.threads)
-    return _c_settings(settings, threads)
-
-
-@lru_cache(maxsize=64)
-def _c_settings(settings: Settings, threads: int) -> CSettings:
-    return CSettings(
-        settings.tol_gap_abs,
-        settings.tol_gap_rel,
-        settings.tol_feas,
-        settings.tol_infeas_abs,
-        settings.tol_infeas_rel,
-        settings.max_iter,
-        settings.polish,
-        settings.check_convex,
-        threads,
-    )
-
-
-def _tensor(array: Array | None, core: int, problem: Problem) -> Tensor:
-    """An array with `core` axes per problem as the library sees it; a batch stride of 0 shares it.
-
-    A problem alone shares nothing: it has a batch stride (any will do), so that it takes the very path that it takes
-    among others, to the same bits. The caller must keep the array alive while the library uses the view.
-    """
-    if array is None:
-        return _ABSENT
-    size = array.itemsize
-    strides = array.strides
-    batch = 1 if problem.batch == 1 else strides[0] // size if has_batch(array, core, problem.batch) else 0
-    if core == 2:
-        return Tensor(_address(array), batch, strides[-2] // size, strides[-1] // size)
-    return Tensor(_address(array), batch, strides[-1] // size if core else 0, 0)
-
-
-def _address(array: Array) -> int:
-    """Where the first element lies. A quarter of what `array.ctypes.data` costs wherever a buffer can be had."""
-    try:
-        return addressof(_byte_at(array))  # pyright: ignore[reportArgumentType]  # arrays are writable buffers
-    except (TypeError, ValueError, BufferError):  # read-only, not contiguous, or empty
-        return array.ctypes.data
+    return settings_struct(settings, threads)

@@ -69,8 +69,12 @@ def versions(packages: list[str]) -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The commit of the checkout this file is in, with "+changes" if it differs; None outside of one."""
+    """The commit of the checkout this file is in, with "+changes" if it differs.
+
+    Outside of one that in GPUDIFF_COMMIT, or else None.
+    """
     here = Path(__file__).resolve().parent
+    known = os.environ.get("GPUDIFF_COMMIT") or None
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True)
@@ -78,10 +82,10 @@ def commit() -> str | None:
 
     try:
         if not git("ls-files", "--error-unmatch", __file__):
-            return None
+            return known
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
     except (OSError, subprocess.CalledProcessError):
-        return None
+        return known
 
 
 def fma_peak(dtype: str) -> dict[str, Any]:
@@ -90,7 +94,7 @@ def fma_peak(dtype: str) -> dict[str, Any]:
     Raises:
         gpudiff.GpudiffError: If the compiled library is missing.
     """
-    from gpudiff.backends._library import load
+    from gpudiff._library import load
 
     library = load()
     return {"isa": library.gd_isa().decode(), "gflops": float(library.gd_fma_peak({"float64": 0, "float32": 1}[dtype]))}

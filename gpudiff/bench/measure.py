@@ -174,7 +174,7 @@ def _prepare(family: Family, solver: Solver, batch: Batch, x_bar: Array, exact: 
             part, part_bar = batch.take(0, size), np.ascontiguousarray(x_bar[:size])
             call = _caller(solver.prepare(part, derivatives), part_bar, derivatives)
             outcome = call()
-            _judge(record, outcome, exact, part)
+            judge(record, outcome, exact, part)
             record.batch = max(record.batch, size)
             entry.calls[kind], entry.rates[kind] = (call, size), []
     except Exception as error:  # a peer that breaks is reported, and does not end the run
@@ -215,8 +215,15 @@ def _rate(call: Callable[[], Outcome], size: int, seconds: float) -> float:
             gc.enable()
 
 
-def _judge(record: Record, outcome: Outcome, exact: Truth, batch: Batch) -> None:
-    """Enters accuracy into the record; the worse of forward and forward_backward stays."""
+def judge(record: Record, outcome: Outcome, exact: Truth, batch: Batch) -> None:
+    """Enters accuracy into the record; the worse of forward and forward_backward stays.
+
+    Args:
+        record: Where to.
+        outcome: Answers, of at least as many problems as the reference has.
+        exact: The reference.
+        batch: The problems; of the batch itself only ``shared`` and ``size`` are looked at.
+    """
     errors = [_relative(outcome.x[i], point.x) for i, point in enumerate(exact.points)]
     record.x_error_max = max(record.x_error_max or 0.0, max(errors))
     record.x_error_median = max(record.x_error_median or 0.0, statistics.median(errors))

@@ -34,7 +34,7 @@ def results_table(records: list[Record]) -> str:
             )
         )
         family = r.family
-    return _table(head, rows, left=(0, 1, 9))
+    return table(head, rows, left=(0, 1, 9))
 
 
 def ratios(records: list[Record]) -> list[dict[str, Any]]:
@@ -84,7 +84,7 @@ def ratios_table(found: list[dict[str, Any]]) -> str:
             if e["family"] == family
         }
         rows.append((family, *(cells.get(peer, "") for peer in peers)))
-    return _table(("gpudiff is faster by", *peers), rows, left=(0,))
+    return table(("gpudiff is faster by", *peers), rows, left=(0,))
 
 
 def rate(value: float | None) -> str:
@@ -109,7 +109,8 @@ def _error(value: float | None) -> str:
     return "" if value is None else f"{value:.0e}"
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]], left: tuple[int, ...]) -> str:
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]], left: tuple[int, ...]) -> str:
+    """Plain text in columns, aligned to the right but for those numbered in ``left``."""
     lines = [head, *rows]
     widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
 

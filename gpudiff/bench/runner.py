@@ -21,7 +21,7 @@ from gpudiff.bench import machine, report
 from gpudiff.bench.families import FAMILIES, Family
 from gpudiff.bench.measure import Plan, Record, latency, run_family, steps
 from gpudiff.bench.ours import Gpudiff
-from gpudiff.bench.peers import PEERS
+from gpudiff.bench.peers import CUDA_PEERS, PEERS
 from gpudiff.bench.progress import Progress
 from gpudiff.bench.solver import TOLERANCE, Solver
 
@@ -41,11 +41,16 @@ def parser() -> argparse.ArgumentParser:
     add("--peers", metavar="LIST", default="all", help="comma-separated names, or none, or all that are installed")
     add("--list", action="store_true", help="list families and peers, with the reason why one is unavailable")
     add("--backend", default="auto", help="backend of gpudiff")
-    add("--dtype", choices=("float64", "float32"), default="float64", help="data type of gpudiff's data")
+    add(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where the data lie; with cuda --cores does not matter"
+    )
+    add("--dtype", choices=("float64", "float32"), help="of gpudiff's data; by default float64, with cuda both")
     add("--cores", choices=("1", "all"), default="1", help="1 pins the process to one core")
     add("--threads", type=int, help="threads of gpudiff; by default as many as --cores allows")
-    add("--batch", type=int, help="problems per call; by default each family's own")
-    add("--seconds", type=float, default=1.0, help="time per measurement")
+    add("--batch", type=int, help="problems per call; by default each family's own, with cuda 100 to 1 000 000")
+    add("--seconds", type=float, help="time per measurement; by default 1, with cuda 0.1")
+    add("--limit", type=float, metavar="SECONDS", help="cuda: start no new measurement after this time")
+    add("--tune", action="store_true", help="cuda: measure all group sizes and memory layouts instead")
     add("--repeat", type=int, default=5, help="interleaved repeats; the median is reported")
     add("--sample", type=int, default=24, help="problems compared with the exact reference")
     add("--seed", type=int, default=0, help="seed of the data")
@@ -74,6 +79,10 @@ def main(argv: list[str] | None = None) -> int:
     if options.list:
         _print_list(options)
         return 0
+    if options.device == "cuda":
+        from gpudiff.bench.cuda.run import main as run_on_device
+
+        return run_on_device(options, select_families(options.filter))
     environment = machine.single_threaded_environment() if options.cores == "1" else None
     if environment is not None:
         again = machine.fresh_interpreter("from gpudiff.bench.runner import main; sys.exit(main())")
@@ -105,26 +114,25 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         for name, value in _QUICK.items():
             if name != "batch" or options.batch is None:
                 setattr(options, name, value)
+    dtype = options.dtype or "float64"
     threads = options.threads or (1 if options.cores == "1" else len(machine.usable_cores()))
-    plan = Plan(options.seconds, options.repeat, options.sample, options.seed, options.batch)
+    plan = Plan(options.seconds or 1.0, options.repeat, options.sample, options.seed, options.batch)
     families = select_families(options.filter)
-    ours = Gpudiff(options.backend, options.dtype, threads)
+    ours = Gpudiff(options.backend, dtype, threads)
     candidates: list[Solver] = [ours, *select_peers(options.peers)]
     reasons = {solver.name: solver.unavailable() for solver in candidates}
     solvers = [solver for solver in candidates if reasons[solver.name] is None]
 
     started = datetime.datetime.now(datetime.timezone.utc)
     usable = reasons[ours.name] is None
-    peak = machine.fma_peak(options.dtype) if usable else None
+    peak = machine.fma_peak(dtype) if usable else None
     progress = Progress(len(families) * len(solvers) * steps(plan), options.quiet)
     records: list[Record] = []
     facts: list[dict[str, Any]] = []
     for family in families:
         found, about = run_family(family, solvers, plan, progress.tick)
         if peak is not None:  # the best of several readings: neighbours on the machine can only lower one
-            peak = max(
-                [peak, *(machine.fma_peak(options.dtype) for _ in range(3))], key=lambda reading: reading["gflops"]
-            )
+            peak = max([peak, *(machine.fma_peak(dtype) for _ in range(3))], key=lambda reading: reading["gflops"])
         records += found
         facts.append(about)
     progress.close()
@@ -198,22 +206,35 @@ def _complaint(options: argparse.Namespace) -> str | None:
             return f"--filter {options.filter!r} matches no family; --list shows them"
     except re.error as error:
         return f"--filter {options.filter!r} is not a regular expression: {error}"
-    known = {peer.name for peer in PEERS} | {peer.name.split("-")[0] for peer in PEERS}
+    known = _peer_names(options.device)
     unknown = [] if options.peers in ("all", "none") else sorted(set(filter(None, options.peers.split(","))) - known)
     if unknown:
         return f"--peers: {', '.join(unknown)} is not among {', '.join(sorted(known))}"
-    for name in ("batch", "threads", "repeat", "sample", "seconds"):
+    if options.device == "cpu":
+        for name in ("tune", "limit"):
+            if getattr(options, name):
+                return f"--{name} goes with --device cuda"
+    for name in ("batch", "threads", "repeat", "sample", "seconds", "limit"):
         value = getattr(options, name)
         if value is not None and value <= 0:
             return f"--{name} must be positive, not {value}"
     return None
 
 
+def _peer_names(device: str) -> set[str]:
+    """What may stand in --peers."""
+    if device == "cuda":
+        from gpudiff.bench.cuda.run import peer_names
+
+        return peer_names()
+    return {peer.name for peer in PEERS} | {peer.name.split("-")[0] for peer in PEERS}
+
+
 def _print_list(options: argparse.Namespace) -> None:
     for family in select_families(options.filter):
         print(f"{family.name:16} {family.about}")
     print()
-    for solver in (Gpudiff(options.backend), *PEERS):
+    for solver in (Gpudiff(options.backend), *PEERS, *CUDA_PEERS):
         reason = solver.unavailable()
         print(f"{solver.name:16} {solver.version() if reason is None else 'unavailable: ' + reason}")
 

@@ -168,17 +168,13 @@ def split(batch: Batch, order: Literal["C", "F"] = "C", bounds: bool = False) ->
             of a solver with bounds would write them.
     """
     z = batch.cones["z"]
-    used = batch.A != 0 if batch.A.ndim == 2 else (batch.A != 0).any(axis=0)
-    variable = used.argmax(axis=1)
-    entries = np.take_along_axis(batch.A, np.broadcast_to(variable[:, None], (*batch.A.shape[:-1], 1)), -1)[..., 0]
-    sign = entries if entries.ndim == 1 else np.where((entries == entries[0]).all(axis=0), entries[0], 0.0)
-    bound = (used.sum(axis=1) == 1) & (np.abs(sign) == 1.0) & (np.arange(batch.m) >= z) & bounds
+    found = find_bounds(batch) if bounds else {}
+    bound = np.isin(np.arange(batch.m), list(found))
 
     lower, upper = np.full((2, batch.size, batch.n), NO_BOUND)
     lower = -lower
-    for row in np.flatnonzero(bound):
-        j = variable[row]
-        if sign[row] > 0:
+    for row, (j, sign) in found.items():
+        if sign > 0:
             upper[:, j] = np.minimum(upper[:, j], batch.b[:, row])
         else:
             lower[:, j] = np.maximum(lower[:, j], -batch.b[:, row])
@@ -193,6 +189,16 @@ def split(batch: Batch, order: Literal["C", "F"] = "C", bounds: bool = False) ->
     E, G = copies(batch.A, slice(0, z)), copies(batch.A, others)
     e, h = np.ascontiguousarray(batch.b[:, :z]), np.ascontiguousarray(batch.b[:, others])
     return Split(P, np.ascontiguousarray(batch.q), E, e, G, h, lower, upper, bool(bound.any()), batch)
+
+
+def find_bounds(batch: Batch) -> dict[int, tuple[int, int]]:
+    """Inequality rows that bound one variable in every problem: row → variable, and 1 (above) or −1 (below)."""
+    used = batch.A != 0 if batch.A.ndim == 2 else (batch.A != 0).any(axis=0)
+    variable = used.argmax(axis=1)
+    entries = np.take_along_axis(batch.A, np.broadcast_to(variable[:, None], (*batch.A.shape[:-1], 1)), -1)[..., 0]
+    sign = entries if entries.ndim == 1 else np.where((entries == entries[0]).all(axis=0), entries[0], 0.0)
+    bound = (used.sum(axis=1) == 1) & (np.abs(sign) == 1.0) & (np.arange(batch.m) >= batch.cones["z"])
+    return {int(row): (int(variable[row]), int(sign[row])) for row in np.flatnonzero(bound)}
 
 
 def only_linear(batch: Batch) -> bool:

@@ -9,10 +9,10 @@ import traceback
 from collections.abc import Sequence
 
 import gpudiff as gd
-from gpudiff.cli import demo, info, solve
+from gpudiff.cli import demo, info, solve, warmup
 from gpudiff.cli.errors import CommandError, ExitCode
 
-COMMANDS = {"demo": demo, "solve": solve, "info": info}
+COMMANDS = {"demo": demo, "solve": solve, "info": info, "warmup": warmup}
 BENCH_SUMMARY = "measure speed and accuracy, beside other solvers where they are installed"
 
 EXIT_CODES = "exit codes:\n" + "\n".join(f"  {code.value:<3} {code.meaning}" for code in ExitCode)

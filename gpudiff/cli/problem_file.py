@@ -29,6 +29,7 @@ Array = NDArray[Any]
 
 QP_KEYS = ("P", "q", "G", "h", "A", "b", "lb", "ub")
 CONE_KEYS = ("P", "q", "A", "b", "cones")
+_CONES = 'expected JSON text such as {"z": 1, "l": 2, "q": [3]} or [["Zero", 1], ["SecondOrder", 3]]'
 
 _PICKLED_NONE = 400
 """An array that holds None alone takes 274 bytes when pickled; the smallest sparse matrix takes more than 500."""
@@ -108,25 +109,32 @@ def parse_cones(stored: Array, path: Path) -> Any:
     Raises:
         CommandError: It is no such text.
     """
-    expected = 'expected JSON text such as {"z": 1, "l": 2, "q": [3]} or [["Zero", 1], ["SecondOrder", 3]]'
     if stored.dtype == np.uint8:
         stored = np.array(stored.tobytes())
     if stored.size != 1 or stored.dtype.kind not in "SU":
-        raise CommandError(f"{path}: cones: {expected}, got an array of {stored.dtype} of shape {stored.shape}")
-    text = stored.reshape(()).item()
+        raise CommandError(f"{path}: cones: {_CONES}, got an array of {stored.dtype} of shape {stored.shape}")
+    return cones_of(stored.reshape(()).item(), f"{path}: cones")
+
+
+def cones_of(text: str | bytes, where: str) -> Any:
+    """What `gpudiff.solve` takes as cones, from JSON text; `where` it stands, for the message.
+
+    Raises:
+        CommandError: It is no such text.
+    """
     try:
         value: Any = json.loads(text)
     except ValueError as error:
-        raise CommandError(f"{path}: cones: {expected}, got {text!r}") from error
+        raise CommandError(f"{where}: {_CONES}, got {text!r}") from error
     if isinstance(value, dict):
         return value
     public = [kind for kind in vars(gd).values() if isinstance(kind, type) and issubclass(kind, Cone)]
     kinds: dict[str, Any] = {name: kind for kind in public for name in (kind.__name__, kind.key)}
     if not isinstance(value, list) or not all(isinstance(item, list) and len(item) == 2 for item in value):
-        raise CommandError(f"{path}: cones: {expected}, got {text!r}")
+        raise CommandError(f"{where}: {_CONES}, got {text!r}")
     for name, _ in value:
         if name not in kinds:
-            raise CommandError(f"{path}: cones: expected names among {', '.join(kinds)}, got {name!r}")
+            raise CommandError(f"{where}: expected names among {', '.join(kinds)}, got {name!r}")
     return [kinds[name](parameter) for name, parameter in value]
 
 

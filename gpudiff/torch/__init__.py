@@ -1,7 +1,9 @@
 """torch tensors: `solve` and `solve_qp` as differentiable functions, and `svec` and `smat`.
 
-The only module that imports torch. `gpudiff.solve` finds its way here when it is given a tensor, so nobody needs to
-import this. Tensors on the CPU are handed to the kernels where they lie, as NumPy views, and come back the same way.
+The only package of gpudiff that imports torch. `gpudiff.solve` finds its way here when it is given a tensor, so nobody
+needs to import this. Tensors are handed to the kernels where they lie and results come back the same way. On a GPU all
+of it, backward passes included, runs on torch's current stream, in memory of torch's allocator, without waiting; for a
+solution that is used on another stream than its own torch's usual rules hold.
 """
 
 from __future__ import annotations
@@ -10,16 +12,19 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
+from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
 from gpudiff import _qp, _solve
-from gpudiff._errors import DeviceError, DtypeError, ShapeError
+from gpudiff._arrays import exposes_cuda
+from gpudiff._errors import DeviceError, DtypeError
+from gpudiff._foreign import foreign_solution, solved
 from gpudiff._problem import Array
 from gpudiff._settings import Settings
-from gpudiff._solution import Outcome, Result, Solution
+from gpudiff._solution import Outcome, Solution
 from gpudiff._svec import layout, order_of_matrix, order_of_vector
+from gpudiff.torch.arrays import as_tensor, to_caller, to_core
 
 __all__ = ["smat", "solve", "solve_qp", "svec"]
 
@@ -73,13 +78,15 @@ def solve_qp(
 
 def svec(X: torch.Tensor) -> torch.Tensor:
     """`gpudiff.svec` for torch tensors, differentiable."""
-    rows, columns, factors = layout(order_of_matrix(tuple(X.shape)))
-    dtype = X.dtype if X.is_floating_point() else torch.float64
-    return X[..., rows, columns] * torch.tensor(factors, dtype=dtype, device=X.device)
+    matrices = as_tensor("X", X)
+    rows, columns, factors = layout(order_of_matrix(tuple(matrices.shape)))
+    dtype = matrices.dtype if matrices.is_floating_point() else torch.float64
+    return matrices[..., rows, columns] * torch.tensor(factors, dtype=dtype, device=matrices.device)
 
 
 def smat(v: torch.Tensor) -> torch.Tensor:
     """`gpudiff.smat` for torch tensors, differentiable."""
+    v = as_tensor("v", v)
     order = order_of_vector(tuple(v.shape))
     rows, columns, factors = layout(order)
     dtype = v.dtype if v.is_floating_point() else torch.float64
@@ -110,9 +117,9 @@ class _Solve(torch.autograd.Function):
     @staticmethod
     def forward(call: _Call, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Solve, and leave the whole solution in `call`."""
-        arrays: dict[str, Array | None] = {name: _numpy(t) for name, t in zip(call.names, tensors, strict=True)}
-        call.solution = call.run({**arrays, **call.absent})
-        return tuple(_tensor(getattr(call.solution, name)) for name in call.solution.POINT)
+        arrays: dict[str, Array | None] = {name: to_core(t) for name, t in zip(call.names, tensors, strict=True)}
+        call.solution = solution = solved(lambda: call.run({**arrays, **call.absent}), _direction, to_caller)
+        return tuple(to_caller(getattr(solution, name)) for name in solution.POINT)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
@@ -128,46 +135,22 @@ class _Solve(torch.autograd.Function):
         """Cotangents of the arguments that require them."""
         _ = ctx.saved_tensors  # raises if the data or the solution have been overwritten, which the call would not see
         fields, linearization = ctx.call.derivative()
-        cotangents = {name: _numpy(bar) for name, bar in zip(fields, bars, strict=True) if bar is not None}
+        cotangents = {name: to_core(bar) for name, bar in zip(fields, bars, strict=True) if bar is not None}
         names: tuple[str, ...] = ctx.call.names
         needed: tuple[bool, ...] = ctx.needs_input_grad[1:]
         wrt = [name for name, need in zip(names, needed, strict=True) if need]
         if not cotangents or not wrt:
             return (None,) * (1 + len(names))
         bar = linearization.vjp(cotangents, wrt)
-        return (None, *(_tensor(getattr(bar, name)) if name in wrt else None for name in names))
+        return (None, *(to_caller(getattr(bar, name)) if name in wrt else None for name in names))
 
     @staticmethod
     def jvp(ctx: Any, *dots: Any) -> tuple[torch.Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Tangents of the solution."""
         fields, linearization = ctx.call.derivative()
         pairs = zip(ctx.call.names, dots[1:], strict=True)
-        dot = linearization.jvp({name: _numpy(value) for name, value in pairs if value is not None})
-        return tuple(_tensor(getattr(dot, name)) for name in fields)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _TensorLinearization:
-    """A linearisation whose directions come and go as tensors."""
-
-    inner: Any
-
-    @property
-    def result(self) -> Result:
-        """The solution as NumPy arrays."""
-        return self.inner.result
-
-    def describe(self) -> str:
-        """Sizes for a message."""
-        return self.inner.describe()
-
-    def jvp(self, tangents: dict[str, Any]) -> Any:
-        """Tangents of the data, by name (None for zero), to those of the solution."""
-        return _as_tensors(self.inner.jvp(_as_arrays(tangents)))
-
-    def vjp(self, cotangents: dict[str, Any], wrt: Iterable[str]) -> Any:
-        """Cotangents of the solution, by name (None for zero), to those of the data in `wrt`."""
-        return _as_tensors(self.inner.vjp(_as_arrays(cotangents), wrt))
+        dot = linearization.jvp({name: to_core(value) for name, value in pairs if value is not None})
+        return tuple(to_caller(getattr(dot, name)) for name in fields)
 
 
 def _differentiable(run: Callable[[dict[str, Array | None]], OutcomeT], arguments: dict[str, Any]) -> OutcomeT:
@@ -178,59 +161,48 @@ def _differentiable(run: Callable[[dict[str, Array | None]], OutcomeT], argument
         tensors = {name: tensor.to(torch.float64) for name, tensor in tensors.items()}
     absent = {name: None for name, value in arguments.items() if value is None}
     call = _Call(run, tuple(tensors), absent)
+    if not _watched(tensors.values()):
+        arrays = {name: to_core(tensor) for name, tensor in tensors.items()}
+        solution: Any = solved(lambda: run({**arrays, **absent}), _direction, to_caller)
+        return foreign_solution(solution, _direction, to_caller)
     outputs: Any = _Solve.apply(call, *tensors.values())
-    solution: Any = call.solution
+    solution = call.solution
     fields = dict(zip(solution.POINT, outputs, strict=True))
-    return _as_tensors(solution, **fields, linearization=_TensorLinearization(solution.linearization))
+    return foreign_solution(solution, _direction, to_caller, **fields)
+
+
+def _watched(tensors: Iterable[torch.Tensor]) -> bool:
+    """Whether autograd, in either mode, or torch.func looks at what is computed; otherwise its overhead is saved."""
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        return True
+    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()  # pyright: ignore[reportPrivateUsage]
 
 
 def _canonical(name: str, value: Any) -> torch.Tensor:
-    """An argument as a strided tensor on the CPU in float64 or float32.
+    """An argument as a strided tensor on the CPU or a GPU in float64 or float32.
 
     Raises:
         DtypeError: sparse, or of another element type.
         DeviceError: it is on another device.
     """
-    if not isinstance(value, torch.Tensor):
-        try:
-            value = torch.as_tensor(np.asarray(value))
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ShapeError(f"{name}: expected a tensor or an array of numbers, got {type(value).__name__}") from error
-    if value.layout != torch.strided:
-        raise DtypeError(f"{name}: expected a dense tensor, got layout {value.layout}; pass {name}.to_dense()")
-    if value.device.type != "cpu":
-        raise DeviceError(f"{name}: expected a tensor on the CPU, where this version computes, got {value.device}")
-    if value.dtype in _FLOAT:
-        return value
-    if value.dtype in _HALF:
-        if torch.is_autocast_enabled("cpu"):
-            return value.to(torch.float32)
-        raise DtypeError(f"{name}: expected float64, float32 or integers, got {value.dtype} (fine under autocast)")
-    if value.is_complex():
-        raise DtypeError(f"{name}: expected float64, float32 or integers, got {value.dtype}")
-    return value.to(torch.float64)
+    tensor = as_tensor(name, value)
+    if tensor.layout != torch.strided:
+        raise DtypeError(f"{name}: expected a dense tensor, got layout {tensor.layout}; pass {name}.to_dense()")
+    if tensor.device.type not in ("cpu", "cuda"):
+        raise DeviceError(f"{name}: expected a tensor on the CPU or a CUDA device, got {tensor.device}")
+    if tensor.dtype in _FLOAT:
+        return tensor
+    if tensor.dtype in _HALF:
+        if torch.is_autocast_enabled(tensor.device.type):
+            return tensor.to(torch.float32)
+        raise DtypeError(f"{name}: expected float64, float32 or integers, got {tensor.dtype} (fine under autocast)")
+    if tensor.is_complex():
+        raise DtypeError(f"{name}: expected float64, float32 or integers, got {tensor.dtype}")
+    return tensor.to(torch.float64)
 
 
-def _numpy(tensor: Any) -> Any:
-    """A tensor's memory as a NumPy array; other values as they are."""
-    return tensor.detach().resolve_neg().numpy() if isinstance(tensor, torch.Tensor) else tensor
-
-
-def _tensor(array: Any) -> torch.Tensor:
-    return torch.from_numpy(np.asarray(array))
-
-
-def _as_arrays(directions: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: _numpy(_canonical(name, value)) if isinstance(value, torch.Tensor) else value
-        for name, value in directions.items()
-    }
-
-
-def _as_tensors(values: Any, **given: Any) -> Any:
-    """A copy of a dataclass with tensors for its arrays, and `given` for the fields named there."""
-    fields: dict[str, Any] = {}
-    for field in dataclasses.fields(values):
-        value = getattr(values, field.name)
-        fields[field.name] = _tensor(value) if isinstance(value, np.ndarray | np.generic) else value
-    return type(values)(**{**fields, **given})
+def _direction(name: str, value: Any) -> Any:
+    """A tangent or cotangent as an array of the core; what is neither tensor nor array on a GPU is left to it."""
+    if isinstance(value, torch.Tensor) or exposes_cuda(value):
+        return to_core(_canonical(name, value))
+    return value

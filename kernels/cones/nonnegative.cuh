@@ -8,15 +8,21 @@ namespace GD_NAMESPACE {
 struct NonnegativeRows {
   index_t begin, end;
 
+  // Where an interior point starts: s = ρ e, z = e/ρ with ρ the larger of 1 and what b allows, so that rows with a huge
+  // bound start feasible and centred.
   template <class T, class G>
-  GD_HD void identity(const G& g, T* e) const {
-    for (index_t k = begin + g.rank(); k < end; k += g.size()) e[k] = broadcast<T>(1);
+  GD_HD void start(const G& g, const T* b, T* s, T* z) const {
+    const T one = broadcast<T>(1);
+    GD_NO_UNROLL for (index_t k = begin + g.rank(); k < end; k += g.size()) {
+      s[k] = maximum(b[k], one);
+      z[k] = one / s[k];
+    }
   }
 
   // F = W⁻¹ = √(z/s), λ = √(s z).
   template <class T, class G>
   GD_HD void scaling(const G& g, const T* s, const T* z, const Spectral<T>& F, T* lambda) const {
-    for (index_t k = begin + g.rank(); k < end; k += g.size()) {
+    GD_NO_UNROLL for (index_t k = begin + g.rank(); k < end; k += g.size()) {
       const T root = square_root(T(s[k] * z[k]));
       lambda[k] = root;
       F.vector[k] = z[k] / root;
@@ -25,12 +31,12 @@ struct NonnegativeRows {
 
   template <class T, class G>
   GD_HD void apply(const G& g, const Spectral<T>& F, const T* v, T* out) const {
-    for (index_t k = begin + g.rank(); k < end; k += g.size()) out[k] = F.vector[k] * v[k];
+    GD_NO_UNROLL for (index_t k = begin + g.rank(); k < end; k += g.size()) out[k] = F.vector[k] * v[k];
   }
 
   template <class T, class G>
   GD_HD void apply_inverse(const G& g, const Spectral<T>& F, const T* v, T* out) const {
-    for (index_t k = begin + g.rank(); k < end; k += g.size()) out[k] = v[k] / F.vector[k];
+    GD_NO_UNROLL for (index_t k = begin + g.rank(); k < end; k += g.size()) out[k] = v[k] / F.vector[k];
   }
 
   // Rows of Ã = F A; row k of A is row k − offset of Ã.
@@ -40,32 +46,37 @@ struct NonnegativeRows {
     for (index_t p = 0; p < panels; p++) {
       const T* a = A.panel(p);
       T* out = scaled.panel(p) - offset * kTile;
-      for (index_t k = begin + g.rank(); k < end; k += g.size()) {
+      GD_NO_UNROLL for (index_t k = begin + g.rank(); k < end; k += g.size()) {
         const T f = F.vector[k];
         GD_UNROLL for (int j = 0; j < kTile; j++) { out[k * kTile + j] = f * a[k * kTile + j]; }
       }
     }
   }
 
+  // F is a weight per row, which a cooperative group applies as it goes (linalg/cooperative.cuh).
+  template <class T, class G>
+  GD_HD void scale_dense_rows(const G&, const Spectral<T>&, const Panels<T>&, const Panels<T>&, index_t,
+                              index_t) const {}
+
   // λ \ (λ∘λ + ds∘dz − centre·e): Mehrotra's corrected complementarity.
   template <class T, class G>
   GD_HD void correction(const G& g, const T* lambda, const T* ds, const T* dz, T centre, T* out) const {
-    for (index_t k = begin + g.rank(); k < end; k += g.size())
-      out[k] = lambda[k] + (ds[k] * dz[k] - centre) / lambda[k];
+    GD_NO_UNROLL for (index_t k = begin + g.rank(); k < end; k += g.size()) out[k] =
+        lambda[k] + (ds[k] * dz[k] - centre) / lambda[k];
   }
 
   // The largest 1/α for which s + α ds touches the boundary, over this member's rows.
   template <class T, class G>
   GD_HD T inverse_step(const G& g, const T* s, const T* ds) const {
     T r{};
-    for (index_t k = begin + g.rank(); k < end; k += g.size()) r = maximum(T(-ds[k] / s[k]), r);
+    GD_NO_UNROLL for (index_t k = begin + g.rank(); k < end; k += g.size()) r = maximum(T(-ds[k] / s[k]), r);
     return r;
   }
 
   // y = Π_{K*}(v), s = y − v = Π_K(−v).
   template <class T, class G>
   GD_HD void project(const G& g, const T* v, T* y, T* s) const {
-    for (index_t k = begin + g.rank(); k < end; k += g.size()) {
+    GD_NO_UNROLL for (index_t k = begin + g.rank(); k < end; k += g.size()) {
       const Mask<T> active = v[k] > T{};
       y[k] = select(active, v[k], T{});
       s[k] = select(active, T{}, T(-v[k]));
@@ -77,7 +88,7 @@ struct NonnegativeRows {
   GD_HD void curvature(const G& g, const T* v, T delta, Mask<T> update, const Spectral<T>& F,
                        const Spectral<T>& N) const {
     const T stiff = broadcast<T>(1) / square_root(delta), loose = broadcast<T>(1) / (broadcast<T>(1) + delta);
-    for (index_t k = begin + g.rank(); k < end; k += g.size()) {
+    GD_NO_UNROLL for (index_t k = begin + g.rank(); k < end; k += g.size()) {
       const Mask<T> active = v[k] > T{};
       F.vector[k] = select(update, select(active, stiff, T{}), F.vector[k]);
       N.vector[k] = select(update, select(active, T{}, loose), N.vector[k]);
@@ -88,7 +99,7 @@ struct NonnegativeRows {
   template <class T, class G>
   GD_HD T margin(const G& g, const T* v) const {
     T r = broadcast<T>(1e30);
-    for (index_t k = begin + g.rank(); k < end; k += g.size()) r = minimum(absolute(v[k]), r);
+    GD_NO_UNROLL for (index_t k = begin + g.rank(); k < end; k += g.size()) r = minimum(absolute(v[k]), r);
     return r;
   }
 };

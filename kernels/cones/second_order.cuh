@@ -10,27 +10,30 @@ namespace GD_NAMESPACE {
 
 struct SecondOrderCones {
   index_t count;
-  const index_t* start;
+  const index_t* first;
   const index_t* dimension;
 
   template <class T>
   static GD_HD T norm(const T* x, index_t d) {  // of x₁ … x_{d−1}
     T r{};
-    for (index_t i = 1; i < d; i++) r += x[i] * x[i];
+    GD_NO_UNROLL for (index_t i = 1; i < d; i++) r += x[i] * x[i];
     return square_root(r);
   }
   template <class T>
   static GD_HD T dot(const T* a, const T* b, index_t d) {  // without the first entry
     T r{};
-    for (index_t i = 1; i < d; i++) r += a[i] * b[i];
+    GD_NO_UNROLL for (index_t i = 1; i < d; i++) r += a[i] * b[i];
     return r;
   }
 
   template <class T, class G>
-  GD_HD void identity(const G& g, T* e) const {
-    for (index_t c = g.rank(); c < count; c += g.size()) {
-      e[start[c]] = broadcast<T>(1);
-      for (index_t i = 1; i < dimension[c]; i++) e[start[c] + i] = T{};
+  GD_HD void start(const G& g, const T* b, T* s, T* z) const {
+    const T one = broadcast<T>(1);
+    GD_NO_UNROLL for (index_t c = g.rank(); c < count; c += g.size()) {
+      const index_t k = first[c];
+      s[k] = maximum(b[k], one);
+      z[k] = one / s[k];
+      GD_NO_UNROLL for (index_t i = 1; i < dimension[c]; i++) s[k + i] = z[k + i] = T{};
     }
   }
 
@@ -38,8 +41,8 @@ struct SecondOrderCones {
   template <class T, class G>
   GD_HD void scaling(const G& g, const T* s_all, const T* z_all, const Spectral<T>& F, T* lambda) const {
     const T one = broadcast<T>(1), half = broadcast<T>(0.5);
-    for (index_t c = g.rank(); c < count; c += g.size()) {
-      const index_t k = start[c], d = dimension[c];
+    GD_NO_UNROLL for (index_t c = g.rank(); c < count; c += g.size()) {
+      const index_t k = first[c], d = dimension[c];
       const T *s = s_all + k, *z = z_all + k;
       T* u = F.vector + k;
       const T ns = norm(s, d), nz = norm(z, d);
@@ -48,10 +51,10 @@ struct SecondOrderCones {
       const T gamma = square_root(T(half + half * (s[0] * z[0] + dot(s, z, d)) * si * zi));
       const T scale = half / gamma;
       const T w0 = (s[0] * si + z[0] * zi) * scale;
-      for (index_t i = 1; i < d; i++) u[i] = (s[i] * si - z[i] * zi) * scale;
+      GD_NO_UNROLL for (index_t i = 1; i < d; i++) u[i] = (s[i] * si - z[i] * zi) * scale;
       const T nw = norm(u, d);
       const T inverse = safe_divide(one, nw);
-      for (index_t i = 1; i < d; i++) u[i] = u[i] * inverse;
+      GD_NO_UNROLL for (index_t i = 1; i < d; i++) u[i] = u[i] * inverse;
       const T eta = square_root(T(s_det * zi)), boost = w0 + nw;  // (w0 + nw)(w0 − nw) = 1
       T* e = F.eigenvalue + 3 * c;
       e[0] = one / (eta * boost);
@@ -67,25 +70,25 @@ struct SecondOrderCones {
     const T p = plus * (half * (v[0] + along)), r = minus * (half * (v[0] - along));
     const T tilt = p - r - middle * along;
     out[0] = p + r;
-    for (index_t i = 1; i < d; i++) out[i] = middle * v[i] + u[i] * tilt;
+    GD_NO_UNROLL for (index_t i = 1; i < d; i++) out[i] = middle * v[i] + u[i] * tilt;
   }
   template <class T>
   GD_HD void apply_one(const Spectral<T>& F, index_t c, const T* v, T* out) const {
     const T* e = F.eigenvalue + 3 * c;
-    spectral_product(F.vector + start[c], e[0], e[1], e[2], v, out, dimension[c]);
+    spectral_product(F.vector + first[c], e[0], e[1], e[2], v, out, dimension[c]);
   }
 
   template <class T, class G>
   GD_HD void apply(const G& g, const Spectral<T>& F, const T* v, T* out) const {
-    for (index_t c = g.rank(); c < count; c += g.size()) apply_one(F, c, v + start[c], out + start[c]);
+    GD_NO_UNROLL for (index_t c = g.rank(); c < count; c += g.size()) apply_one(F, c, v + first[c], out + first[c]);
   }
 
   template <class T, class G>
   GD_HD void apply_inverse(const G& g, const Spectral<T>& F, const T* v, T* out) const {
     const T one = broadcast<T>(1);
-    for (index_t c = g.rank(); c < count; c += g.size()) {
+    GD_NO_UNROLL for (index_t c = g.rank(); c < count; c += g.size()) {
       const T* e = F.eigenvalue + 3 * c;
-      spectral_product(F.vector + start[c], T(one / e[0]), T(one / e[1]), T(one / e[2]), v + start[c], out + start[c],
+      spectral_product(F.vector + first[c], T(one / e[0]), T(one / e[1]), T(one / e[2]), v + first[c], out + first[c],
                        dimension[c]);
     }
   }
@@ -94,16 +97,16 @@ struct SecondOrderCones {
   GD_HD void scale_rows(const G& g, const Spectral<T>& F, const Panels<T>& A, const Panels<T>& scaled, index_t offset,
                         index_t panels) const {
     const T half = broadcast<T>(0.5);
-    for (index_t c = 0; c < count; c++) {
+    GD_NO_UNROLL for (index_t c = 0; c < count; c++) {
       const index_t d = dimension[c];
-      const T *u = F.vector + start[c], *e = F.eigenvalue + 3 * c;
+      const T *u = F.vector + first[c], *e = F.eigenvalue + 3 * c;
       const T plus = e[0], minus = e[1], middle = e[2];
-      for (index_t p = g.rank(); p < panels; p += g.size()) {
-        const T* a = A.panel(p) + start[c] * kTile;
-        T* out = scaled.panel(p) + (start[c] - offset) * kTile;
+      GD_NO_UNROLL for (index_t p = g.rank(); p < panels; p += g.size()) {
+        const T* a = A.panel(p) + first[c] * kTile;
+        T* out = scaled.panel(p) + (first[c] - offset) * kTile;
         T along[kTile], tilt[kTile];
         GD_UNROLL for (int j = 0; j < kTile; j++) { along[j] = T{}; }
-        for (index_t i = 1; i < d; i++) {
+        GD_NO_UNROLL for (index_t i = 1; i < d; i++) {
           GD_UNROLL for (int j = 0; j < kTile; j++) { along[j] += u[i] * a[i * kTile + j]; }
         }
         GD_UNROLL for (int j = 0; j < kTile; j++) {
@@ -111,27 +114,33 @@ struct SecondOrderCones {
           out[j] = x + y;
           tilt[j] = x - y - middle * along[j];
         }
-        for (index_t i = 1; i < d; i++) {
+        GD_NO_UNROLL for (index_t i = 1; i < d; i++) {
           GD_UNROLL for (int j = 0; j < kTile; j++) { out[i * kTile + j] = middle * a[i * kTile + j] + u[i] * tilt[j]; }
         }
       }
     }
   }
 
+  template <class T, class G>
+  GD_HD void scale_dense_rows(const G& g, const Spectral<T>& F, const Panels<T>& A, const Panels<T>& scaled,
+                              index_t offset, index_t panels) const {
+    scale_rows(g, F, A, scaled, offset, panels);
+  }
+
   // λ + λ \ (ds∘dz − centre·e), with a∘b = (aᵀb, a₀b₁ + b₀a₁) and λ\ the inverse of λ∘.
   template <class T, class G>
   GD_HD void correction(const G& g, const T* lambda_all, const T* ds_all, const T* dz_all, T centre, T* out_all) const {
-    for (index_t c = g.rank(); c < count; c += g.size()) {
-      const index_t k = start[c], d = dimension[c];
+    GD_NO_UNROLL for (index_t c = g.rank(); c < count; c += g.size()) {
+      const index_t k = first[c], d = dimension[c];
       const T *lambda = lambda_all + k, *ds = ds_all + k, *dz = dz_all + k;
       T* out = out_all + k;
       const T n = norm(lambda, d), determinant = (lambda[0] - n) * (lambda[0] + n);
       const T r0 = ds[0] * dz[0] + dot(ds, dz, d) - centre;
       T along{};
-      for (index_t i = 1; i < d; i++) along += lambda[i] * (ds[0] * dz[i] + dz[0] * ds[i]);
+      GD_NO_UNROLL for (index_t i = 1; i < d; i++) along += lambda[i] * (ds[0] * dz[i] + dz[0] * ds[i]);
       const T first = (lambda[0] * r0 - along) / determinant, inverse = broadcast<T>(1) / lambda[0];
-      for (index_t i = 1; i < d; i++)
-        out[i] = lambda[i] + (ds[0] * dz[i] + dz[0] * ds[i] - first * lambda[i]) * inverse;
+      GD_NO_UNROLL for (index_t i = 1; i < d; i++) out[i] =
+          lambda[i] + (ds[0] * dz[i] + dz[0] * ds[i] - first * lambda[i]) * inverse;
       out[0] = lambda[0] + first;
     }
   }
@@ -139,15 +148,15 @@ struct SecondOrderCones {
   template <class T, class G>
   GD_HD T inverse_step(const G& g, const T* s_all, const T* ds_all) const {
     T worst{};
-    for (index_t c = g.rank(); c < count; c += g.size()) {
-      const index_t k = start[c], d = dimension[c];
+    GD_NO_UNROLL for (index_t c = g.rank(); c < count; c += g.size()) {
+      const index_t k = first[c], d = dimension[c];
       const T *s = s_all + k, *ds = ds_all + k;
       const T n = norm(s, d), det = square_root(T((s[0] - n) * (s[0] + n))), inverse = broadcast<T>(1) / det;
       // ds seen from the frame in which s is the identity.
       const T first = (s[0] * ds[0] - dot(s, ds, d)) * inverse;
       const T factor = (first + ds[0]) / (s[0] + det);
       T square{};
-      for (index_t i = 1; i < d; i++) {
+      GD_NO_UNROLL for (index_t i = 1; i < d; i++) {
         const T r = ds[i] - factor * s[i];
         square += r * r;
       }
@@ -159,8 +168,8 @@ struct SecondOrderCones {
   template <class T, class G>
   GD_HD void project(const G& g, const T* v_all, T* y_all, T* s_all) const {
     const T half = broadcast<T>(0.5), zero{};
-    for (index_t c = g.rank(); c < count; c += g.size()) {
-      const index_t k = start[c], d = dimension[c];
+    GD_NO_UNROLL for (index_t c = g.rank(); c < count; c += g.size()) {
+      const index_t k = first[c], d = dimension[c];
       const T* v = v_all + k;
       const T n = norm(v, d), high = v[0] + n, low = v[0] - n, inverse = safe_divide(broadcast<T>(1), n);
       const T y_high = maximum(high, zero), y_low = maximum(low, zero);
@@ -168,7 +177,7 @@ struct SecondOrderCones {
       const T y_tilt = half * (y_high - y_low) * inverse, s_tilt = half * (s_high - s_low) * inverse;
       y_all[k] = half * (y_high + y_low);
       s_all[k] = half * (s_high + s_low);
-      for (index_t i = 1; i < d; i++) {
+      GD_NO_UNROLL for (index_t i = 1; i < d; i++) {
         y_all[k + i] = y_tilt * v[i];
         s_all[k + i] = s_tilt * v[i];
       }
@@ -179,11 +188,11 @@ struct SecondOrderCones {
   GD_HD void curvature(const G& g, const T* v_all, T delta, Mask<T> update, const Spectral<T>& F,
                        const Spectral<T>& N) const {
     const T one = broadcast<T>(1), zero{};
-    for (index_t c = g.rank(); c < count; c += g.size()) {
-      const index_t k = start[c], d = dimension[c];
+    GD_NO_UNROLL for (index_t c = g.rank(); c < count; c += g.size()) {
+      const index_t k = first[c], d = dimension[c];
       const T* v = v_all + k;
       const T n = norm(v, d), high = v[0] + n, low = v[0] - n, inverse = safe_divide(one, n);
-      for (index_t i = 1; i < d; i++) {
+      GD_NO_UNROLL for (index_t i = 1; i < d; i++) {
         const T u = v[i] * inverse;
         F.vector[k + i] = select(update, u, F.vector[k + i]);
         N.vector[k + i] = select(update, u, N.vector[k + i]);
@@ -206,8 +215,8 @@ struct SecondOrderCones {
   template <class T, class G>
   GD_HD T margin(const G& g, const T* v_all) const {
     T r = broadcast<T>(1e30);
-    for (index_t c = g.rank(); c < count; c += g.size()) {
-      const T* v = v_all + start[c];
+    GD_NO_UNROLL for (index_t c = g.rank(); c < count; c += g.size()) {
+      const T* v = v_all + first[c];
       const T n = norm(v, dimension[c]);
       r = minimum(minimum(absolute(T(v[0] + n)), absolute(T(v[0] - n))), r);
     }

@@ -10,9 +10,11 @@ namespace GD_NAMESPACE {
 template <class T, class G>
 GD_HD Residuals<T> assess(const G& g, const MapState<T>& i) {
   const Shape& shape = i.w.shape;
-  const T reach_x = largest_entry(g, i.x, shape.n), reach_y = largest_entry(g, i.y, shape.m()), one = broadcast<T>(1);
+  const T one = broadcast<T>(1);
+  T reach_x, reach_y;
+  largest_entries(g, i.x, shape.n, i.y, shape.m(), reach_x, reach_y);
   T rx{}, xPx{}, qx{}, dual_relative{};
-  for (index_t j = g.rank(); j < shape.n; j += g.size()) {
+  GD_NO_UNROLL for (index_t j = g.rank(); j < shape.n; j += g.size()) {
     const T unit = i.unit_x[j], r = i.Px[j] + i.w.q[j] + i.Ay[j];
     rx = maximum(absolute(T(r * unit)), rx);
     dual_relative =
@@ -21,7 +23,7 @@ GD_HD Residuals<T> assess(const G& g, const MapState<T>& i) {
     qx += i.w.q[j] * i.x[j];
   }
   T rz{}, by{}, primal_relative{};
-  for (index_t k = g.rank(); k < shape.m(); k += g.size()) {
+  GD_NO_UNROLL for (index_t k = g.rank(); k < shape.m(); k += g.size()) {
     const T unit = i.unit_z[k], r = i.Ax[k] + i.s[k] - i.w.b[k];
     rz = maximum(absolute(T(r * unit)), rz);
     primal_relative =
@@ -29,17 +31,20 @@ GD_HD Residuals<T> assess(const G& g, const MapState<T>& i) {
     by += i.w.b[k] * i.y[k];
   }
   const T inverse_cost = one / i.cost_scale, half = broadcast<T>(0.5);
+  T sum[3] = {xPx, qx, by}, most[4] = {rz, rx, primal_relative, dual_relative};
+  g.sums(sum);
+  g.maxima(most);
   Residuals<T> r{};
-  r.primal = g.max(rz);
-  r.dual = g.max(rx);
-  r.primal_relative = g.max(primal_relative);
-  r.dual_relative = g.max(dual_relative);
-  const T quadratic = g.sum(xPx) * half;
-  r.objective = (quadratic + g.sum(qx)) * inverse_cost;
-  r.dual_objective = -(quadratic + g.sum(by)) * inverse_cost;
+  r.primal = most[0];
+  r.dual = most[1];
+  r.primal_relative = most[2];
+  r.dual_relative = most[3];
+  const T quadratic = sum[0] * half;
+  r.objective = (quadratic + sum[1]) * inverse_cost;
+  r.dual_objective = -(quadratic + sum[2]) * inverse_cost;
   r.gap = absolute(T(r.objective - r.dual_objective));
   // Sums, unlike the maxima, carry a NaN of any entry.
-  r.primal = select(is_tame(T(g.sum(by) + r.objective)), r.primal, broadcast<T>(1e30));
+  r.primal = select(is_tame(T(sum[2] + r.objective)), r.primal, broadcast<T>(1e30));
   return r;
 }
 

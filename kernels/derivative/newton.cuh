@@ -14,25 +14,20 @@ struct NewtonSettings {
   double accept;  // a relative residual that counts as a root
 };
 
-template <class T>
-struct NewtonResult {
-  Mask<T> converged;
-  T factorisations;
-  T residual;  // relative
-};
-
 template <class T, class G>
 GD_HD T map_residual(const G& g, const MapState<T>& i) {
   const Shape& shape = i.w.shape;
-  const T reach_x = largest_entry(g, i.x, shape.n), reach_y = largest_entry(g, i.y, shape.m()), one = broadcast<T>(1);
+  const T one = broadcast<T>(1);
+  T reach_x, reach_y;
+  largest_entries(g, i.x, shape.n, i.y, shape.m(), reach_x, reach_y);
   T relative{}, sum{};
-  for (index_t j = g.rank(); j < shape.n; j += g.size()) {
+  GD_NO_UNROLL for (index_t j = g.rank(); j < shape.n; j += g.size()) {
     const T r = -(i.Px[j] + i.w.q[j] + i.Ay[j]);
     i.e1[j] = r;
     relative = maximum(T(absolute(r) / row_size(i.w.q[j], i.Px[j], i.Ay[j], reach_y, one)), relative);
     sum += r;
   }
-  for (index_t k = g.rank(); k < shape.m(); k += g.size()) {
+  GD_NO_UNROLL for (index_t k = g.rank(); k < shape.m(); k += g.size()) {
     const T r = -(i.Ax[k] + i.s[k] - i.w.b[k]);
     i.e2[k] = r;
     relative = maximum(T(absolute(r) / row_size(i.w.b[k], i.Ax[k], i.s[k], reach_x, one)), relative);
@@ -41,21 +36,21 @@ GD_HD T map_residual(const G& g, const MapState<T>& i) {
   return select(is_tame(g.sum(sum)), g.max(relative), broadcast<T>(1e30));
 }
 
-// Runs the lanes of `live`; leaves the best iterate in x, v (and y, s).
+// Runs the lanes of `live`; leaves the best iterate in x, v (and y, s and the products). Returns the factorisations.
 template <class T, class G>
-GD_HD NewtonResult<T> newton(const G& g, MapState<T>& i, Mask<T> live, const NewtonSettings& o) {
+GD_HD T newton(const G& g, MapState<T>& i, Mask<T> live, const NewtonSettings& o) {
   const Shape& shape = i.w.shape;
   const index_t zero = shape.rows.zero, n = shape.n, m = shape.m();
   const T one = broadcast<T>(1);
   T best = broadcast<T>(1e29), previous = broadcast<T>(1e29), count{};
   Mask<T> running = live, first = live;
-  evaluate_map(g, i);
-  for (int step = 0;; step++) {
+  evaluate_map(g, i, true);
+  GD_NO_UNROLL for (int step = 0;; step++) {
     const T residual = map_residual(g, i);
     const Mask<T> better = running & (residual < best);
     best = select(better, residual, best);
-    for (index_t j = g.rank(); j < n; j += g.size()) i.best_x[j] = select(better, i.x[j], i.best_x[j]);
-    for (index_t k = g.rank(); k < m; k += g.size()) i.best_v[k] = select(better, i.v[k], i.best_v[k]);
+    GD_NO_UNROLL for (index_t j = g.rank(); j < n; j += g.size()) i.best_x[j] = select(better, i.x[j], i.best_x[j]);
+    GD_NO_UNROLL for (index_t k = g.rank(); k < m; k += g.size()) i.best_v[k] = select(better, i.v[k], i.best_v[k]);
     const Mask<T> shrinking = residual < previous * broadcast<T>(0.1);
     const Mask<T> exact = best <= broadcast<T>(2e-15);
     const Mask<T> settled = (best <= broadcast<T>(o.accept)) & negate(shrinking);
@@ -74,31 +69,25 @@ GD_HD NewtonResult<T> newton(const G& g, MapState<T>& i, Mask<T> live, const New
     g.sync();
     cone_apply(g, shape.rows, i.w.F, i.e2, i.t);
     g.sync();
-    for (index_t k = zero + g.rank(); k < m; k += g.size()) i.e2[k] = i.t[k];
+    GD_NO_UNROLL for (index_t k = zero + g.rank(); k < m; k += g.size()) i.e2[k] = i.t[k];
     solve_system<1>(g, i.w, i.e1, i.e2, i.u, i.t);
     cone_apply(g, shape.rows, i.w.F, i.t, i.e2);  // w = D dv
     g.sync();
-    for (index_t j = g.rank(); j < n; j += g.size()) i.x[j] = select(running, T(i.x[j] + i.u[j]), i.x[j]);
+    GD_NO_UNROLL for (index_t j = g.rank(); j < n; j += g.size()) i.x[j] = select(running, T(i.x[j] + i.u[j]), i.x[j]);
     g.sync();
     // dv = w + A dx − r₂ makes v = (y + w) − (b − A x) with the new x: multipliers less slacks.
     multiply<1>(g, i.w.A, m, n, i.x, 0, i.Ax, 0);
     g.sync();
-    for (index_t k = g.rank(); k < m; k += g.size()) {
+    GD_NO_UNROLL for (index_t k = g.rank(); k < m; k += g.size()) {
       const T moved = k < zero ? T(i.y[k] + i.t[k]) : T(i.y[k] + i.e2[k] - (i.w.b[k] - i.Ax[k]));
       i.v[k] = select(running, moved, i.v[k]);
     }
-    g.sync();
-    cone_project(g, shape.rows, i.v, i.y, i.s);
-    multiply_symmetric(g, i.w.P, tiles(n), i.x, i.Px);
-    g.sync();
-    multiply_transposed<1>(g, i.w.A, 0, m, n, i.y, 0, i.Ay, 0);
-    g.sync();
+    evaluate_map(g, i, false);
   }
-  for (index_t j = g.rank(); j < n; j += g.size()) i.x[j] = i.best_x[j];
-  for (index_t k = g.rank(); k < m; k += g.size()) i.v[k] = i.best_v[k];
-  evaluate_map(g, i);
-  const Mask<T> converged = live & (best <= broadcast<T>(o.accept));
-  return {converged, count, best};
+  GD_NO_UNROLL for (index_t j = g.rank(); j < n; j += g.size()) i.x[j] = i.best_x[j];
+  GD_NO_UNROLL for (index_t k = g.rank(); k < m; k += g.size()) i.v[k] = i.best_v[k];
+  evaluate_map(g, i, true);
+  return count;
 }
 
 }  // namespace GD_NAMESPACE

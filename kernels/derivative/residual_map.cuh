@@ -32,13 +32,9 @@ struct MapState {
   T *unit_x, *unit_z;  // to the problem's own units: 1/(cD), 1/E
   T cost_scale;
 
-  // `system`: one to share with a stage that never runs at the same time, or null.
-  GD_HD void carve(const Shape& shape, Carver<T>& memory, const System<T>* system = nullptr) {
-    if (system)
-      w = *system;
-    else
-      w.carve(shape, memory);
-    refinement.carve(shape, memory);
+  // The system `w` is the caller's to set: another stage may share it. `refined`: with what refinement needs.
+  GD_HD void carve(const Shape& shape, Carver<T>& memory, bool refined) {
+    if (refined) refinement.carve(shape, memory);
     const index_t columns = shape.columns(), rows = shape.row_words();
     N = {memory.take(rows), memory.take(3 * shape.rows.second_order_count)};
     T** const over_columns[] = {&x, &Px, &Ay, &e1, &u, &best_x, &unit_x};
@@ -48,14 +44,14 @@ struct MapState {
   }
 };
 
-// y, s and the products at (x, v).
+// y, s and the products at (x, v); A x only if it is not there yet.
 template <class T, class G>
-GD_HD void evaluate_map(const G& g, const MapState<T>& i) {
+GD_HD void evaluate_map(const G& g, const MapState<T>& i, bool with_Ax) {
   const Shape& shape = i.w.shape;
   g.sync();
   cone_project(g, shape.rows, i.v, i.y, i.s);
   multiply_symmetric(g, i.w.P, tiles(shape.n), i.x, i.Px);
-  multiply<1>(g, i.w.A, shape.m(), shape.n, i.x, 0, i.Ax, 0);
+  if (with_Ax) multiply<1>(g, i.w.A, shape.m(), shape.n, i.x, 0, i.Ax, 0);
   g.sync();
   multiply_transposed<1>(g, i.w.A, 0, shape.m(), shape.n, i.y, 0, i.Ay, 0);
   g.sync();

@@ -22,44 +22,41 @@ constexpr double kRefinementSettled = 1e-7;
 
 // Factorises at v, then solves for the right-hand side (e1, e2 unscaled) → u and w in t. e2 is left scaled by F.
 template <class T, class G>
-GD_HD T solve_sensitivity(const G& g, MapState<T>& i, Mask<T> live) {
+GD_HD void solve_sensitivity(const G& g, MapState<T>& i, Mask<T> live) {
   const Shape& shape = i.w.shape;
   const index_t zero = shape.rows.zero, n = shape.n, m = shape.m();
   factorise_map(g, i, every_lane<T>());
   cone_apply(g, shape.rows, i.w.F, i.e2, i.t);
   g.sync();
-  for (index_t k = zero + g.rank(); k < m; k += g.size()) i.e2[k] = i.t[k];
-  solve_system<1>(g, i.w, i.e1, i.e2, i.u, i.t);
-  // refine_system adds its correction to u and t; lanes that are exact already take no more part (best_x, best_v hold
-  // their values meanwhile), so that no problem's bits depend on its neighbours.
+  GD_NO_UNROLL for (index_t k = zero + g.rank(); k < m; k += g.size()) i.e2[k] = i.t[k];
+  // A lane that is exact already takes no part in further corrections (best_x and best_v hold its values), so that no
+  // problem's bits depend on its neighbours.
   Mask<T> running = live;
-  T correction{};
-  for (int step = 0; step < kMaximumRefinements && any(running); step++) {
-    for (index_t j = g.rank(); j < n; j += g.size()) i.best_x[j] = i.u[j];
-    for (index_t k = g.rank(); k < m; k += g.size()) i.best_v[k] = i.t[k];
-    refine_system(g, i.w, i.refinement, &i.N, i.e1, i.e2, i.u, i.t);
-    T moved{}, size{}, moved_rows{}, size_rows{};
-    for (index_t j = g.rank(); j < n; j += g.size()) {
+  solve_refined(g, i.w, i.refinement, &i.N, i.e1, i.e2, i.u, i.t, [&](int step) GD_LAMBDA {
+    T moved{}, size{}, moved_rows{}, size_rows{};  // largest entries
+    GD_NO_UNROLL for (index_t j = g.rank(); j < n; j += g.size()) {
       moved = maximum(absolute(i.refinement.du[j]), moved);
       size = maximum(absolute(i.u[j]), size);
-      i.u[j] = select(running, i.u[j], i.best_x[j]);
+      i.best_x[j] = i.u[j] = step > 0 ? select(running, i.u[j], i.best_x[j]) : i.u[j];
     }
-    for (index_t k = g.rank(); k < m; k += g.size()) {
+    GD_NO_UNROLL for (index_t k = g.rank(); k < m; k += g.size()) {
       moved_rows = maximum(absolute(i.refinement.dv[k]), moved_rows);
       size_rows = maximum(absolute(i.t[k]), size_rows);
-      i.t[k] = select(running, i.t[k], i.best_v[k]);
+      i.best_v[k] = i.t[k] = step > 0 ? select(running, i.t[k], i.best_v[k]) : i.t[k];
     }
-    moved = g.max(moved);
-    correction = select(running, moved, correction);
+    g.sync();
+    if (step == 0) return !any(running);
+    T largest[4] = {moved, size, moved_rows, size_rows};
+    g.maxima(largest);
     const T settled = broadcast<T>(kRefinementSettled);
-    running = running & ((moved > g.max(size) * settled) | (g.max(moved_rows) > g.max(size_rows) * settled));
-  }
+    running = running & ((largest[0] > largest[1] * settled) | (largest[2] > largest[3] * settled));
+    return step >= kMaximumRefinements || !any(running);
+  });
   g.sync();
   cone_apply(g, shape.rows, i.w.F, i.t, i.best_v);
   g.sync();
-  for (index_t k = zero + g.rank(); k < m; k += g.size()) i.t[k] = i.best_v[k];
+  GD_NO_UNROLL for (index_t k = zero + g.rank(); k < m; k += g.size()) i.t[k] = i.best_v[k];
   g.sync();
-  return correction;
 }
 
 }  // namespace GD_NAMESPACE

@@ -12,6 +12,8 @@
 #include <thread>
 #include <vector>
 
+#define GD_NAMESPACE gpudiff_layout
+#include "gpu/layout.cuh"
 #include "job.h"
 
 using gpudiff_entry::Counters;
@@ -270,6 +272,40 @@ int gd_vjp(const gd_problem* problem, const gd_settings* settings, const gd_poin
     }
   }
   return result;
+} catch (const std::bad_alloc&) {
+  return GD_OUT_OF_MEMORY;
+}
+
+int gd_row_order(const gd_problem* problem, int64_t* row_of, int64_t* counts, int64_t* dimensions) try {
+  const RowOrder order(*problem);
+  if (!order.valid) return GD_BAD_ARGUMENT;
+  std::copy(order.row_of.begin(), order.row_of.end(), row_of);
+  std::copy(order.dimension.begin(), order.dimension.end(), dimensions);
+  counts[0] = order.rows.zero;
+  counts[1] = order.rows.nonnegative;
+  counts[2] = order.rows.second_order_count;
+  return GD_OK;
+} catch (const std::bad_alloc&) {
+  return GD_OUT_OF_MEMORY;
+}
+
+int gd_gpu_layout(const gd_problem* problem, int32_t kernel, int32_t quick_bytes, int32_t level, int32_t group,
+                  int64_t* shared_bytes, int64_t* global_bytes) try {
+  using namespace gpudiff_layout;
+  const RowOrder order(*problem);
+  if (!order.valid || kernel < GD_GPU_SOLVE || kernel > GD_GPU_VJP || level < 0 || level >= kLevels)
+    return GD_BAD_ARGUMENT;
+  const Rows& r = order.rows;
+  const Shape shape{problem->n, {r.zero, r.nonnegative, r.zero, r.second_order_count, nullptr, nullptr, r.total}};
+  const auto answer = [&](const auto& layout) {
+    *shared_bytes = layout.near;
+    *global_bytes = layout.far;
+  };
+  if (quick_bytes == 4)
+    answer(Layout<float>(gd_gpu_kernel(kernel), shape, level, group));
+  else
+    answer(Layout<double>(gd_gpu_kernel(kernel), shape, level, group));
+  return GD_OK;
 } catch (const std::bad_alloc&) {
   return GD_OUT_OF_MEMORY;
 }

@@ -10,13 +10,21 @@
  */
 #ifndef GPUDIFF_H
 #define GPUDIFF_H
+#if defined(__CUDACC_RTC__) /* NVRTC knows no standard headers */
+typedef signed char int8_t;
+typedef short int16_t;
+typedef int int32_t;
+typedef long long int64_t;
+typedef unsigned long long uint64_t;
+#else
 #include <stdint.h>
+#endif
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-#define GD_ABI_VERSION 1
+#define GD_ABI_VERSION 2
 
 #if defined(__GNUC__)
 #define GD_API __attribute__((visibility("default")))
@@ -95,15 +103,19 @@ typedef struct gd_report {
   double flops;     /* operations of factorisations, solves and products; single precision counts half */
 } gd_report;
 
-/* warm_x, warm_y, warm_s: a previous solution ([B or shared, …], batch stride 0 to broadcast) or absent. */
-GD_API int gd_solve(const gd_problem*, const gd_settings*, const gd_tensor* warm_x, const gd_tensor* warm_y,
-                    const gd_tensor* warm_s, gd_solution*, gd_report*);
-
 /* A solution as derivatives read it; status [B] contiguous. Problems neither SOLVED nor ALMOST_SOLVED get zeros. */
 typedef struct gd_point {
   gd_tensor x, y, s;
   const int8_t* status;
 } gd_point;
+
+/* The kinds of GPU kernels that need memory of their own. */
+enum gd_gpu_kernel { GD_GPU_SOLVE = 0, GD_GPU_CAREFUL = 1, GD_GPU_JVP = 2, GD_GPU_VJP = 3 };
+
+#if !defined(__CUDACC_RTC__) /* the library itself */
+/* warm_x, warm_y, warm_s: a previous solution ([B or shared, …], batch stride 0 to broadcast) or absent. */
+GD_API int gd_solve(const gd_problem*, const gd_settings*, const gd_tensor* warm_x, const gd_tensor* warm_y,
+                    const gd_tensor* warm_s, gd_solution*, gd_report*);
 
 /* Forward mode: tangents of the data in (any may be absent), tangents of x, y, s, obj out (any may be absent). */
 GD_API int gd_jvp(const gd_problem*, const gd_settings*, const gd_point*, const gd_tensor* P_dot,
@@ -117,11 +129,24 @@ GD_API int gd_vjp(const gd_problem*, const gd_settings*, const gd_point*, const 
                   const gd_tensor* y_bar, const gd_tensor* s_bar, const gd_tensor* obj_bar, gd_tensor* P_bar,
                   gd_tensor* q_bar, gd_tensor* A_bar, gd_tensor* b_bar, gd_report*);
 
+/* How the kernels see the rows: zero rows first, then nonnegative rows, then second-order cones, each kind in the
+ * caller's order. Kernel row k is the caller's row row_of[k] [m]; counts [3]: zero rows, nonnegative rows, second-order
+ * cones; dimensions [cone_count]: of the latter. Looks at m and the cones alone. */
+GD_API int gd_row_order(const gd_problem*, int64_t* row_of, int64_t* counts, int64_t* dimensions);
+
+/* Memory that a group of threads of a GPU kernel needs for the problem it works on (entry/gpu/layout.cuh). Looks at n,
+ * m and the cones alone. `quick_bytes`: of a scalar of the fast interior point; `level`: 0 keeps everything in shared
+ * memory, 3 nothing. */
+GD_API int gd_gpu_layout(const gd_problem*, int32_t kernel, int32_t quick_bytes, int32_t level, int32_t group,
+                         int64_t* shared_bytes, int64_t* global_bytes);
+
 GD_API int gd_abi_version(void);
 GD_API const char* gd_isa(void);           /* the variant in use: "avx512", "avx2", "baseline" */
 GD_API const char* gd_isa_available(void); /* those this machine could run, best first, comma separated */
 GD_API int gd_use_isa(const char* name);   /* for tests: 0 on success */
 GD_API double gd_fma_peak(int32_t dtype);  /* measured GFLOP/s of one core in the variant in use */
+
+#endif
 
 #ifdef __cplusplus
 }

@@ -187,9 +187,7 @@ struct Instance {
     return true;
   }
 
-  void scale(const ConeRows& rows) {
-    c = equilibrate(Alone{}, order, rows, has_P ? P : nullptr, q, A, D, E, column, row);
-  }
+  void scale(const ConeRows& rows) { c = equilibrate(Alone{}, order, rows, has_P, P, q, A, D, E, column, row); }
 };
 
 }  // namespace GD_NAMESPACE

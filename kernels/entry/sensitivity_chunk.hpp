@@ -30,7 +30,8 @@ struct ChunkSensitivity {
   static index_t carve_packs(const Shape& s, ChunkSensitivity* self, T* base) {
     Carver<T> memory{base, 0};
     MapState<T> m;
-    m.carve(s, memory);
+    m.w.carve(s, memory, memory, false);
+    m.carve(s, memory, true);
     if (self) self->map = m;
     return memory.used;
   }

@@ -7,20 +7,11 @@
 // Between the stages a problem is its equilibrated iterate and its scaling, kept for the chunk. Every lane computes
 // what it would compute alone: results do not depend on the batch, the chunk, the position or the number of threads.
 #pragma once
-#include "../derivative/assess.cuh"
-#include "../derivative/newton.cuh"
-#include "../ipm/solve.cuh"
 #include "results.hpp"
 #include "scatter.hpp"
+#include "stages.cuh"
 
 namespace GD_NAMESPACE {
-
-// Relative optimality at which Newton's method takes over: early, and once more for those that it was too early for.
-constexpr double kCrossover = 5e-4, kCrossoverMu = 5e-5, kCrossoverFeasibility = 1e-2, kLaterCrossover = 1e-6;
-constexpr int kFastIterations = 25;  // what takes longer is better off with the careful run
-constexpr double kAccept = 1e-9;
-constexpr double kAlmostGap = 5e-5, kAlmostFeasibility = 1e-4;  // ALMOST_SOLVED, as in Clarabel
-constexpr double kFloat32Tolerance = 1e-6;                      // the least that float32 data allow to ask for
 
 // fast: from the start, in F. resumed: from the saved iterate, or from the start if there is none. careful: from the
 // start, to full accuracy, with refinement.
@@ -44,7 +35,7 @@ struct ChunkSolver {
   Saved& saved;
   index_t begin, count;
   int *list, *failed;
-  InteriorSettings strict, almost, fast, later;
+  StageSettings stages;
 
   // How many problems a chunk holds, given its share of memory: bounded, and a multiple of the lanes.
   static index_t chunk(const Shape& s) {
@@ -58,8 +49,9 @@ struct ChunkSolver {
     Carver<T> memory{base, 0};
     InteriorState<T> i;
     MapState<T> m;
-    i.carve(s, memory, true);
-    m.carve(s, memory, &i.w);  // never used at the same time: one system serves both
+    i.carve(s, memory, memory, true, false);
+    m.w = i.w;  // never used at the same time: one system serves both
+    m.carve(s, memory, true);
     if (self) {
       self->interior = i;
       self->map = m;
@@ -99,7 +91,7 @@ struct ChunkSolver {
   static index_t carve_quick(const Shape& s, ChunkSolver* self, F* base) {
     Carver<F> memory{base, 0};
     InteriorState<F> i;
-    i.carve(s, memory, false);
+    i.carve(s, memory, memory, false, false);
     if (self) self->quick = i;
     return memory.used;
   }
@@ -122,35 +114,7 @@ struct ChunkSolver {
     carve_doubles(shape, count, this, reinterpret_cast<double*>(memory + pack_bytes(shape) + quick_bytes(shape)));
     prepare_padding(interior.w);
     prepare_padding(quick.w);
-    const gd_settings& o = *job.settings;
-    // Data in single precision are known to 6e-8 only: a degenerate problem's rows then contradict each other by as
-    // much.
-    const double floor = problem.dtype == GD_FLOAT32 ? kFloat32Tolerance : 0;
-    strict.tol_gap_abs = maximum(o.tol_gap_abs, floor);
-    strict.tol_gap_rel = maximum(o.tol_gap_rel, floor);
-    strict.tol_feas = maximum(o.tol_feas, floor);
-    strict.tol_infeas_abs = o.tol_infeas_abs;
-    strict.tol_infeas_rel = o.tol_infeas_rel;
-    strict.almost_infeas = maximum(o.tol_infeas_rel, kAlmostGap);
-    strict.max_iter = o.max_iter;
-    strict.refinements = 1;
-    strict.keep_best = true;
-    almost = strict;
-    almost.tol_gap_abs = maximum(strict.tol_gap_abs, kAlmostGap);
-    almost.tol_gap_rel = maximum(strict.tol_gap_rel, kAlmostGap);
-    almost.tol_feas = maximum(strict.tol_feas, kAlmostFeasibility);
-    fast = strict;
-    fast.tol_gap_abs = fast.tol_gap_rel = fast.tol_feas = kCrossover;
-    fast.max_iter = o.max_iter < kFastIterations ? o.max_iter : kFastIterations;
-    fast.refinements = 0;
-    fast.keep_best = false;
-    fast.crossover_mu = kCrossoverMu;
-    fast.crossover_feas = kCrossoverFeasibility;
-    later = fast;
-    later.crossover_mu = 0;
-    if (sizeof(Real<F>) == 4) fast.tol_infeas_rel = maximum(1e-4, o.tol_infeas_rel);
-    later.tol_gap_abs = later.tol_gap_rel = later.tol_feas = kLaterCrossover;
-    later.max_iter = o.max_iter < 2 * kFastIterations ? o.max_iter : 2 * kFastIterations;
+    stages = stage_settings(*job.settings, problem.dtype == GD_FLOAT32, sizeof(Real<F>) == 4);
   }
 
   void run() {
@@ -162,17 +126,17 @@ struct ChunkSolver {
       list[n_list++] = int(i);
     }
     if (job.warm_x && job.settings->polish) {
-      n_failed = polish(list, n_list, false, NewtonSettings{4, 20, kAccept}, true);
+      n_failed = polish(list, n_list, false, newton_from_warm_start(), true);
       swap_lists(n_list, n_failed);
     }
     if (job.settings->polish) {
-      n_list = interior_stage(quick, list, n_list, fast, Run::fast);
+      n_list = interior_stage(quick, list, n_list, stages.fast, Run::fast);
       for (index_t i = 0; i < count; i++) quick_iterations += saved.iterations[i];
-      n_failed = polish(list, n_list, false, NewtonSettings{3, 20, kAccept});
+      n_failed = polish(list, n_list, false, newton_after_fast());
       n_failed = add_unreached(n_failed);
       swap_lists(n_list, n_failed);
-      n_list = interior_stage(interior, list, n_list, later, Run::resumed);
-      n_failed = polish(list, n_list, false, NewtonSettings{8, 40, kAccept});
+      n_list = interior_stage(interior, list, n_list, stages.later, Run::resumed);
+      n_failed = polish(list, n_list, false, newton_after_careful());
       n_failed = add_unreached(n_failed);
       counters.resumed += n_failed;
       swap_lists(n_list, n_failed);
@@ -180,18 +144,18 @@ struct ChunkSolver {
     // Where the iterations are spent, what the earlier stages left is judged as it is.
     index_t n_spent = 0, n_left = 0;
     for (index_t i = 0; i < n_list; i++) {
-      if (saved.iterations[list[i]] >= strict.max_iter)
+      if (saved.iterations[list[i]] >= stages.strict.max_iter)
         failed[n_spent++] = list[i];
       else
         list[n_left++] = list[i];
     }
-    n_list = interior_stage(interior, list, n_left, strict, Run::careful);
+    n_list = interior_stage(interior, list, n_left, stages.strict, Run::careful);
     for (index_t i = 0; i < n_spent; i++) {
       saved.state[failed[i]] = outcome::iteration_limit;
       list[n_list++] = failed[i];
     }
     sort(list, n_list);
-    polish(list, n_list, true, NewtonSettings{8, 40, kAccept});
+    polish(list, n_list, true, newton_after_careful());
     double interior_iterations = 0, newton_steps = 0;
     for (index_t i = 0; i < count; i++) {
       interior_iterations += saved.iterations[i];
@@ -333,30 +297,22 @@ struct ChunkSolver {
     return feeder.n_reached;
   }
 
-  // A fresh start has x = 0, τ = κ = 1 and, cone by cone, s = ρe, z = e/ρ with ρ the larger of 1 and what b allows:
-  // rows with a huge bound start feasible and centred. A resumed problem starts from its saved iterate.
+  // A fresh start has x = 0, τ = κ = 1 and, cone by cone, what `cone_start` says. A resumed problem starts from its
+  // saved iterate.
   template <class Q>
   void load_interior(InteriorState<Q>& s, Instance& instance, index_t i, int lane, Run run) {
     using R = Real<Q>;
     const index_t n = shape.n, m = shape.m();
     double *x = saved.x + i * n, *z = saved.z + i * m, *slack = saved.s + i * m, kappa = saved.kappa[i];
     // What has no iterations left keeps its iterate, too.
-    const bool spent = saved.state[i] == outcome::iteration_limit && saved.iterations[i] >= strict.max_iter;
+    const bool spent = saved.state[i] == outcome::iteration_limit && saved.iterations[i] >= stages.strict.max_iter;
     const bool resume = run == Run::resumed && (saved.state[i] == outcome::reached || spent);
     if (!resume) {
-      const ConeRows& rows = shape.rows;
+      double* b = instance.row;
       kappa = 1;
       for (index_t j = 0; j < n; j++) x[j] = 0;
-      for (index_t k = 0; k < m; k++) z[k] = slack[k] = 0;
-      for (index_t k = rows.zero; k < rows.zero + rows.nonnegative; k++) {
-        slack[k] = maximum(instance.b[k] * instance.E[k], 1.0);
-        z[k] = 1 / slack[k];
-      }
-      for (index_t cone = 0; cone < rows.second_order_count; cone++) {
-        const index_t k = rows.second_order_start[cone];
-        slack[k] = maximum(instance.b[k] * instance.E[k], 1.0);
-        z[k] = 1 / slack[k];
-      }
+      for (index_t k = 0; k < m; k++) b[k] = instance.b[k] * instance.E[k];
+      cone_start(Alone{}, shape.rows, b, slack, z);
     }
     // Px, Aᵀz and Ax, for this lane alone.
     double *Az = instance.column, *Px = instance.column + n, *weight = instance.row;
@@ -385,7 +341,7 @@ struct ChunkSolver {
     set_lane(s.tau, lane, R(1));
     set_lane(s.kappa, lane, R(kappa));
     set_lane(s.iterations, lane, R(saved.iterations[i]));
-    set_lane(s.regularisation, lane, R(sizeof(R) == 4 ? 1e-6 : run == Run::careful ? 1e-10 : 1e-9));
+    set_lane(s.regularisation, lane, R(first_regularisation(sizeof(R) == 4, run == Run::careful)));
     set_lane(s.best_merit, lane, R(1e30));
     set_lane(s.since_best, lane, R(0));
   }
@@ -458,86 +414,37 @@ struct ChunkSolver {
   }
 
   index_t polish_pack(const int* lane_problem, int used, bool last, const NewtonSettings& o, index_t n_failed) {
-    const Alone g{};
-    const T one = broadcast<T>(1);
     T flags{};
     for (int lane = 0; lane < used; lane++) set_lane(flags, lane, Real<T>(1));
     const Mask<T> live = flags != T{};
-    const bool refine = job.settings->polish != 0;
-    NewtonResult<T> newton_result{no_lane<T>(), T{}, broadcast<T>(1e30)};
-    T merit = broadcast<T>(1e30), near = merit;
-    Residuals<T> r{};
-    if (refine) {
-      newton_result = newton(g, map, live, o);
-      r = assess(g, map);
-      merit = optimality_merit(r, strict);
-      near = optimality_merit(r, almost);
-    }
-    T margin{}, size = broadcast<T>(1e-8);  // v's own size, unless it is nothing beside the data
-    for (index_t k = shape.rows.zero; k < shape.m(); k++) size = maximum(absolute(map.v[k]), size);
-    margin = cone_margin(g, shape.rows, map.v) / size;
-    const Mask<T> good = merit <= one;
-    if (last && !all(good | negate(live))) {
-      // The interior point's own point, where that is the better one.
-      T* kept_y = map.best_v;
-      for (index_t j = 0; j < shape.n; j++) map.best_x[j] = map.x[j];
-      for (index_t k = 0; k < shape.m(); k++) {
-        kept_y[k] = map.y[k];
-        map.e2[k] = map.s[k];
-      }
-      for (int lane = 0; lane < used; lane++) {
-        const index_t i = lane_problem[lane];
-        for (index_t j = 0; j < shape.n; j++) set_lane(map.x[j], lane, Real<T>(saved.x[i * shape.n + j]));
-        for (index_t k = 0; k < shape.m(); k++) {
-          set_lane(map.y[k], lane, Real<T>(saved.z[i * shape.m() + k]));
-          set_lane(map.s[k], lane, Real<T>(k < shape.rows.zero ? 0 : saved.s[i * shape.m() + k]));
+    Judged<T> judged = polish_point(Alone{}, map, live, job.settings->polish != 0, o, stages);
+    if (last && !all((judged.merit <= broadcast<T>(1)) | negate(live)))
+      keep_better_point(Alone{}, map, judged, stages, [&] {
+        for (int lane = 0; lane < used; lane++) {
+          const index_t i = lane_problem[lane];
+          for (index_t j = 0; j < shape.n; j++) set_lane(map.x[j], lane, Real<T>(saved.x[i * shape.n + j]));
+          for (index_t k = 0; k < shape.m(); k++) {
+            set_lane(map.y[k], lane, Real<T>(saved.z[i * shape.m() + k]));
+            set_lane(map.s[k], lane, Real<T>(k < shape.rows.zero ? 0 : saved.s[i * shape.m() + k]));
+          }
         }
-      }
-      products_of_point();
-      const Residuals<T> ri = assess(g, map);
-      const T merit_i = optimality_merit(ri, strict);
-      const Mask<T> keep_newton = good | (merit <= merit_i);
-      for (index_t j = 0; j < shape.n; j++) map.x[j] = select(keep_newton, map.best_x[j], map.x[j]);
-      for (index_t k = 0; k < shape.m(); k++) {
-        map.y[k] = select(keep_newton, kept_y[k], map.y[k]);
-        map.s[k] = select(keep_newton, map.e2[k], map.s[k]);
-      }
-      near = select(keep_newton, near, optimality_merit(ri, almost));
-      merit = select(keep_newton, merit, merit_i);
-      margin = select(keep_newton, margin, T{});
-      r.primal = select(keep_newton, r.primal, ri.primal);
-      r.dual = select(keep_newton, r.dual, ri.dual);
-      r.gap = select(keep_newton, r.gap, ri.gap);
-      r.objective = select(keep_newton, r.objective, ri.objective);
-    }
+      });
     for (int lane = 0; lane < used; lane++) {
       const int i = lane_problem[lane];
-      saved.newton[i] += double(get_lane(newton_result.factorisations, lane));
-      int status = GD_SOLVED;
-      if (!(get_lane(merit, lane) <= Real<T>(1))) {
-        if (!last) {
-          failed[n_failed++] = i;
-          continue;
-        }
-        if (get_lane(near, lane) <= Real<T>(1))
-          status = GD_ALMOST_SOLVED;
-        else
-          status = saved.state[i] == outcome::iteration_limit ? GD_MAX_ITERATIONS : GD_NUMERICAL_ERROR;
+      saved.newton[i] += double(get_lane(judged.factorisations, lane));
+      const double merit = double(get_lane(judged.merit, lane));
+      if (!last && !(merit <= 1)) {
+        failed[n_failed++] = i;
+        continue;
       }
+      const int status = final_status(merit, double(get_lane(judged.almost_merit, lane)), saved.state[i]);
       saved.state[i] = status;
       if (status <= GD_ALMOST_SOLVED)
-        results.write_point(map, i, lane, status, r, margin);
+        results.write_point(map, i, lane, status, judged.residuals, judged.margin);
       else
         results.write_failure(i, status);
     }
     return n_failed;
-  }
-
-  void products_of_point() {
-    const Alone g{};
-    multiply_symmetric(g, map.w.P, tiles(shape.n), map.x, map.Px);
-    multiply<1>(g, map.w.A, shape.m(), shape.n, map.x, 0, map.Ax, 0);
-    multiply_transposed<1>(g, map.w.A, 0, shape.m(), shape.n, map.y, 0, map.Ay, 0);
   }
 };
 

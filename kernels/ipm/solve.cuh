@@ -99,9 +99,12 @@ GD_HD void interior_point(const G& g, InteriorState<T>& i, const InteriorSetting
   const T one = broadcast<T>(1);
   T *step_u = i.u + columns, *step_v = i.v + row_words, *step_e1 = i.e1 + columns, *step_e2 = i.e2 + row_words;
 
+  const Spectral<T>* const exact = nullptr;  // what is factorised is what is solved
+  const auto refined = [&](int step) GD_LAMBDA { return step >= o.refinements; };
+
   // Fills the lanes; sets x, z, s, τ, κ, the products and the counters of each.
   Mask<T> live = feeder.exchange(i, every_lane<T>(), T{});
-  while (any(live)) {
+  GD_NO_UNROLL while (any(live)) {
     const Residuals<T> r = compute_residuals(g, i);
 
     // Termination.
@@ -150,10 +153,12 @@ GD_HD void interior_point(const G& g, InteriorState<T>& i, const InteriorSetting
         step_e2[k] = i.lambda[k] - i.Frz[k];
       }
     }
-    solve_system<2>(g, i.w, i.e1, i.e2, i.u, i.v);
-    for (int t = 0; t < o.refinements; t++) {
-      refine_system(g, i.w, i.refinement, static_cast<Spectral<T>*>(nullptr), i.e1, i.e2, i.u, i.v);
-      refine_system(g, i.w, i.refinement, static_cast<Spectral<T>*>(nullptr), step_e1, step_e2, step_u, step_v);
+    if (o.refinements == 0) {
+      solve_system<2>(g, i.w, i.e1, i.e2, i.u, i.v);
+    } else {
+      GD_NO_UNROLL for (int r = 0; r < 2; r++)
+          solve_refined(g, i.w, i.refinement, exact, i.e1 + r * columns, i.e2 + r * row_words, i.u + r * columns,
+                        i.v + r * row_words, refined);
     }
 
     // Affine step: how far could one go towards μ = 0?
@@ -172,9 +177,7 @@ GD_HD void interior_point(const G& g, InteriorState<T>& i, const InteriorSetting
     for (index_t j = g.rank(); j < n; j += g.size()) step_e1[j] = -(keep * i.rx[j]);
     for (index_t k = g.rank(); k < m; k += g.size())
       step_e2[k] = k < zero ? T(-(keep * i.rz[k])) : T(i.corrected[k] - keep * i.Frz[k]);
-    solve_system<1>(g, i.w, step_e1, step_e2, step_u, step_v);
-    for (int t = 0; t < o.refinements; t++)
-      refine_system(g, i.w, i.refinement, static_cast<Spectral<T>*>(nullptr), step_e1, step_e2, step_u, step_v);
+    solve_refined(g, i.w, i.refinement, exact, step_e1, step_e2, step_u, step_v, refined);
     const T complementarity = i.kappa * i.tau + affine.tau * affine.kappa - centre;
     const Direction<T> d = combine(g, i, T(keep * r.gap_residual), complementarity, denominator);
     T alpha = step_to_boundary(g, i, i.corrected, d) * broadcast<T>(0.99);

@@ -39,10 +39,11 @@ struct InteriorState {
   T tau, kappa, cost_scale, iterations, regularisation;
   T best_merit, best_tau, best_kappa, since_best;
 
-  GD_HD void carve(const Shape& shape, Carver<T>& memory, bool keep_best) {
-    w.carve(shape, memory);
+  // `careful`: with refinement and the best iterate; `bulk` and `cooperative` are System's.
+  GD_HD void carve(const Shape& shape, Carver<T>& memory, Carver<T>& bulk, bool careful, bool cooperative) {
+    w.carve(shape, memory, bulk, cooperative);
     const index_t columns = shape.columns(), rows = shape.row_words();
-    refinement.carve(shape, memory);
+    if (careful) refinement.carve(shape, memory);
     x = memory.take(columns);
     Px = memory.take(columns);
     Az = memory.take(columns);
@@ -61,9 +62,9 @@ struct InteriorState {
     Frz = memory.take(rows);
     ds = memory.take(rows);
     corrected = memory.take(rows);
-    best_x = memory.take(keep_best ? columns : 0);
-    best_z = memory.take(keep_best ? rows : 0);
-    best_s = memory.take(keep_best ? rows : 0);
+    best_x = memory.take(careful ? columns : 0);
+    best_z = memory.take(careful ? rows : 0);
+    best_s = memory.take(careful ? rows : 0);
   }
 };
 

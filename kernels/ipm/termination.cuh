@@ -27,11 +27,15 @@ GD_HD T row_size(T a, T b, T c, T reach, T one) {
   return maximum(maximum(maximum(absolute(a), absolute(b)), maximum(absolute(c), reach)), one);
 }
 
+// ‖x‖∞ and ‖z‖∞.
 template <class T, class G>
-GD_HD T largest_entry(const G& g, const T* v, index_t count) {
-  T r{};
-  for (index_t j = g.rank(); j < count; j += g.size()) r = maximum(absolute(v[j]), r);
-  return g.max(r);
+GD_HD void largest_entries(const G& g, const T* x, index_t n, const T* z, index_t m, T& largest_x, T& largest_z) {
+  T r[2] = {T{}, T{}};
+  GD_NO_UNROLL for (index_t j = g.rank(); j < n; j += g.size()) r[0] = maximum(absolute(x[j]), r[0]);
+  GD_NO_UNROLL for (index_t k = g.rank(); k < m; k += g.size()) r[1] = maximum(absolute(z[k]), r[1]);
+  g.maxima(r);
+  largest_x = r[0];
+  largest_z = r[1];
 }
 
 // Fills rx = Px + qτ + Aᵀz and rz = Ax + s − bτ from the products.
@@ -39,9 +43,10 @@ template <class T, class G>
 GD_HD Residuals<T> compute_residuals(const G& g, const InteriorState<T>& i) {
   const Shape& shape = i.w.shape;
   const T tau = i.tau, inverse_tau = broadcast<T>(1) / tau;
-  const T reach_x = largest_entry(g, i.x, shape.n), reach_z = largest_entry(g, i.z, shape.m());
+  T reach_x, reach_z;
+  largest_entries(g, i.x, shape.n, i.z, shape.m(), reach_x, reach_z);
   T rx{}, Px{}, Az{}, xPx{}, qx{}, dual_relative{}, x_sum{}, qx_sum{}, Px_size{}, Az_size{};
-  for (index_t j = g.rank(); j < shape.n; j += g.size()) {
+  GD_NO_UNROLL for (index_t j = g.rank(); j < shape.n; j += g.size()) {
     const T qj = i.w.q[j] * tau, r = i.Px[j] + qj + i.Az[j], unit = i.unit_x[j];
     i.rx[j] = r;
     rx = maximum(absolute(T(r * unit)), rx);
@@ -57,7 +62,7 @@ GD_HD Residuals<T> compute_residuals(const G& g, const InteriorState<T>& i) {
     x_sum += absolute(i.x[j]);
   }
   T rz{}, slack{}, bz{}, sz{}, primal_relative{}, z_sum{}, bz_sum{}, slack_size{};
-  for (index_t k = g.rank(); k < shape.m(); k += g.size()) {
+  GD_NO_UNROLL for (index_t k = g.rank(); k < shape.m(); k += g.size()) {
     const T bk = i.w.b[k] * tau, a = i.Ax[k] + i.s[k], r = a - bk, unit = i.unit_z[k];
     i.rz[k] = r;
     rz = maximum(absolute(T(r * unit)), rz);
@@ -71,28 +76,32 @@ GD_HD Residuals<T> compute_residuals(const G& g, const InteriorState<T>& i) {
     sz += i.s[k] * i.z[k];
   }
   const T inverse_cost = broadcast<T>(1) / i.cost_scale, half = broadcast<T>(0.5);
-  xPx = g.sum(xPx);
-  qx = g.sum(qx);
-  bz = g.sum(bz);
-  sz = g.sum(sz);
+  T sum[8] = {xPx, qx, bz, sz, qx_sum, x_sum, bz_sum, z_sum};
+  T most[10] = {Px_size, Az_size, slack_size, Px, Az, slack, rz, rx, primal_relative, dual_relative};
+  g.sums(sum);
+  g.maxima(most);
+  xPx = sum[0];
+  qx = sum[1];
+  bz = sum[2];
+  sz = sum[3];
   Residuals<T> r;
-  r.cost_scale = g.sum(qx_sum) / maximum(g.sum(x_sum), broadcast<T>(1e-30));
-  r.bound_scale = g.sum(bz_sum) / maximum(g.sum(z_sum), broadcast<T>(1e-30));
-  r.Px_size = g.max(Px_size);
-  r.Az_size = g.max(Az_size);
-  r.slack_size = g.max(slack_size);
-  r.Px_norm = g.max(Px);
-  r.Az_norm = g.max(Az);
-  r.slack_norm = g.max(slack);
+  r.cost_scale = sum[4] / maximum(sum[5], broadcast<T>(1e-30));
+  r.bound_scale = sum[6] / maximum(sum[7], broadcast<T>(1e-30));
+  r.Px_size = most[0];
+  r.Az_size = most[1];
+  r.slack_size = most[2];
+  r.Px_norm = most[3];
+  r.Az_norm = most[4];
+  r.slack_norm = most[5];
   r.linear_cost = qx * inverse_cost;
   r.linear_dual = bz * inverse_cost;
   r.mu = (sz + tau * i.kappa) * broadcast<T>(1.0 / double(shape.rows.degree() + 1));
   r.gap_residual = qx + bz + i.kappa + xPx * inverse_tau;
   r.curvature = xPx * inverse_tau * inverse_tau;
-  r.primal = g.max(rz) * inverse_tau;
-  r.dual = g.max(rx) * inverse_tau;
-  r.primal_relative = g.max(primal_relative);
-  r.dual_relative = g.max(dual_relative);
+  r.primal = most[6] * inverse_tau;
+  r.dual = most[7] * inverse_tau;
+  r.primal_relative = most[8];
+  r.dual_relative = most[9];
   const T quadratic = r.curvature * inverse_cost * half;
   r.objective = quadratic + r.linear_cost * inverse_tau;
   r.dual_objective = -quadratic - r.linear_dual * inverse_tau;

@@ -1,18 +1,18 @@
 // Matrix–vector products with the layouts of layout.cuh, for R right-hand sides at a time: with R = 2 each matrix
-// element that is loaded serves two multiply-adds, and these loops are limited by loads.
+// element that is loaded serves two multiply-adds, and these loops are limited by loads. What stands here is for one
+// thread; groups of several members have their own (cooperative.cuh).
 #pragma once
-#include "../group.cuh"
-#include "layout.cuh"
+#include "cooperative.cuh"
 
 namespace GD_NAMESPACE {
 
 // out_r = M x_r for the first `rows` rows (rounded up to whole tiles). x_r, out_r: R vectors `x_stride`, `out_stride`
 // apart. The caller synchronises before and after.
-template <int R, class T, class G>
-GD_HD void multiply(const G& g, const Panels<T>& M, index_t rows, index_t columns, const T* x, index_t x_stride, T* out,
-                    index_t out_stride) {
+template <int R, class T>
+GD_HD void multiply(const Alone&, const Panels<T>& M, index_t rows, index_t columns, const T* x, index_t x_stride,
+                    T* out, index_t out_stride) {
   const index_t panels = tiles(columns);
-  GD_NO_UNROLL for (index_t k = g.rank() * kTile; k < rows; k += g.size() * kTile) {
+  GD_NO_UNROLL for (index_t k = 0; k < rows; k += kTile) {
     // Two partial sums per result, or the adder's latency would show.
     T even[R][kTile], odd[R][kTile];
     GD_UNROLL for (int r = 0; r < R; r++) {
@@ -40,11 +40,11 @@ GD_HD void multiply(const G& g, const Panels<T>& M, index_t rows, index_t column
 }
 
 // out_r = Mᵀ v_r, over rows begin ≤ k < end.
-template <int R, class T, class G>
-GD_HD void multiply_transposed(const G& g, const Panels<T>& M, index_t begin, index_t end, index_t columns, const T* v,
-                               index_t v_stride, T* out, index_t out_stride) {
+template <int R, class T>
+GD_HD void multiply_transposed(const Alone&, const Panels<T>& M, index_t begin, index_t end, index_t columns,
+                               const T* v, index_t v_stride, T* out, index_t out_stride) {
   const index_t panels = tiles(columns);
-  GD_NO_UNROLL for (index_t p = g.rank(); p < panels; p += g.size()) {
+  GD_NO_UNROLL for (index_t p = 0; p < panels; p++) {
     T even[R][kTile], odd[R][kTile];
     GD_UNROLL for (int r = 0; r < R; r++) {
       GD_UNROLL for (int j = 0; j < kTile; j++) { even[r][j] = odd[r][j] = T{}; }
@@ -74,9 +74,9 @@ GD_HD void multiply_transposed(const G& g, const Panels<T>& M, index_t begin, in
 }
 
 // out = S v for a symmetric matrix of `blocks` tile rows.
-template <class T, class G>
-GD_HD void multiply_symmetric(const G& g, const SymmetricTiles<T>& S, index_t blocks, const T* v, T* out) {
-  GD_NO_UNROLL for (index_t I = g.rank(); I < blocks; I += g.size()) {
+template <class T>
+GD_HD void multiply_symmetric(const Alone&, const SymmetricTiles<T>& S, index_t blocks, const T* v, T* out) {
+  GD_NO_UNROLL for (index_t I = 0; I < blocks; I++) {
     T even[kTile], odd[kTile];
     GD_UNROLL for (int r = 0; r < kTile; r++) { even[r] = odd[r] = T{}; }
     const T* s = S.tile(I, 0);

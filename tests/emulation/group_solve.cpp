@@ -64,10 +64,7 @@ struct Feeder {
     }
     const Shape& shape = i.w.shape;
     for (index_t j = g.rank(); j < shape.n; j += g.size()) i.x[j] = 0;
-    for (index_t k = g.rank(); k < shape.m(); k += g.size()) i.z[k] = i.s[k] = 0;
-    g.sync();
-    cone_identity(g, shape.rows, i.z);
-    cone_identity(g, shape.rows, i.s);
+    cone_start(g, shape.rows, i.w.b, i.s, i.z);
     i.tau = i.kappa = 1;
     i.iterations = i.since_best = 0;
     i.regularisation = 1e-10;
@@ -90,6 +87,7 @@ static void load(const G& g, const Planted& p, const double* D, const double* E,
         if (i / kTile == j / kTile) tiles.at(j, i) = entry;  // diagonal tiles are stored whole
       };
       set(w.P);
+      if (kCooperative<G>) continue;
       for (index_t k = 0; k < zero && i < n; k++) entry += a(k, i) * a(k, j);
       set(w.k.P);
     }
@@ -107,15 +105,14 @@ static void solve_and_differentiate(const G& g, const Planted& p, const Shape& s
   const index_t n = shape.n, m = shape.m(), zero = shape.rows.zero;
   Carver<double> interior_memory{memory, 0};
   InteriorState<double> interior;
-  interior.carve(shape, interior_memory, true);
+  interior.carve(shape, interior_memory, interior_memory, true, kCooperative<G>);
   MapState<double> map;
-  map.carve(shape, interior_memory);
+  map.carve(shape, interior_memory, true);
   map.w = interior.w;
 
   Carver<double> vectors{scratch, 0};
   double *D = vectors.take(n), *E = vectors.take(m), *column = vectors.take(2 * n), *row = vectors.take(m);
-  const double c =
-      equilibrate(g, n, shape.rows, p.quadratic ? p.P.data() : nullptr, p.q.data(), p.A.data(), D, E, column, row);
+  const double c = equilibrate(g, n, shape.rows, p.quadratic, p.P.data(), p.q.data(), p.A.data(), D, E, column, row);
   g.sync();
   load(g, p, D, E, c, interior.w);
   for (index_t j = g.rank(); j < n; j += g.size()) interior.unit_x[j] = map.unit_x[j] = 1 / (D[j] * c);
@@ -137,17 +134,17 @@ static void solve_and_differentiate(const G& g, const Planted& p, const Shape& s
   const double inverse = 1 / interior.tau;
   for (index_t j = g.rank(); j < n; j += g.size()) map.x[j] = interior.x[j] * inverse;
   for (index_t k = g.rank(); k < m; k += g.size()) map.v[k] = (interior.z[k] - interior.s[k]) * inverse;
-  NewtonResult<double> newton_result{};
+  double factorisations = 0;
   Residuals<double> residuals{};
   if (reached) {
-    newton_result = newton(g, map, true, NewtonSettings{8, 40, 1e-9});
+    factorisations = newton(g, map, true, NewtonSettings{8, 40, 1e-9});
     residuals = assess(g, map);
   }
   g.sync();
   if (g.rank() == 0) {
     answer.outcome = feeder.outcome;
     answer.iterations = interior.iterations;
-    answer.factorisations = newton_result.factorisations;
+    answer.factorisations = factorisations;
     answer.residual = reached ? optimality_merit(residuals, settings) : 0;
     for (index_t j = 0; j < n; j++) answer.point.push_back(reached ? map.x[j] * D[j] : interior.x[j]);
     for (index_t k = 0; k < m; k++) answer.point.push_back(reached ? map.y[k] * E[k] / c : interior.z[k]);
@@ -166,14 +163,15 @@ static void solve_and_differentiate(const G& g, const Planted& p, const Shape& s
 }
 
 struct Memory {
-  Memory(const Shape& shape) {
+  Memory(const Shape& shape, bool cooperative) {
     InteriorState<double> interior;
     MapState<double> map;
-    Carver<double> count{nullptr, 0};
-    interior.carve(shape, count, true);
-    map.carve(shape, count);
+    Carver<double> count{nullptr, 0}, vectors{nullptr, 0};
+    interior.carve(shape, count, count, true, cooperative);
+    map.carve(shape, count, true);
     words.assign(count.used, 0);
-    scratch.assign(3 * shape.n + 2 * shape.m(), 0);
+    for (long size : {shape.n, shape.m(), 2 * shape.n, shape.m()}) vectors.take(size);
+    scratch.assign(vectors.used, 0);
   }
   std::vector<double> words, scratch;
 };
@@ -230,7 +228,7 @@ int main(int argc, char** argv) {
     std::vector<long> start;
     const Shape shape = shape_of(c.problem, start);
     Answer alone, together;
-    Memory first(shape), second(shape);
+    Memory first(shape, false), second(shape, true);
     solve_and_differentiate(Alone{}, c.problem, shape, first.words.data(), first.scratch.data(), alone);
     Meeting meeting(size, mutation);
     run_group(meeting, [&](const ThreadGroup& g) {

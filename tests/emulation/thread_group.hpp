@@ -67,6 +67,15 @@ class ThreadGroup {
     return reduce(a, [](double r, double b) { return r < b ? r : b; });
   }
 
+  template <int N>
+  void sums(double (&a)[N]) const {
+    for (double& value : a) value = sum(value);
+  }
+  template <int N>
+  void maxima(double (&a)[N]) const {
+    for (double& value : a) value = max(value);
+  }
+
  private:
   // In the order of the ranks, so that every member gets the same bits.
   template <class Operation>

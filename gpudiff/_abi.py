@@ -1,24 +1,19 @@
-"""The compiled library of the CPU backend: where it is, how it is loaded, and its C structs as ctypes sees them.
+"""The C interface as ctypes sees it: the structs and functions of kernels/entry/gpudiff.h, line by line.
 
-The declarations follow kernels/entry/gpudiff.h line by line; a test compares the two. Pointers to arrays are declared
-void: ctypes fills such a field three times as fast as a typed one.
+A test compares the two. Pointers to arrays are declared void: ctypes fills such a field three times as fast as a typed
+one. The structs that only GPU kernels take are in gpudiff/jit/arguments.py.
 """
 
 from __future__ import annotations
 
 import ctypes
-import sys
-import threading
 from ctypes import POINTER, c_char_p, c_double, c_int, c_int32, c_int64, c_void_p
-from pathlib import Path
 from typing import Any
 
-from gpudiff._errors import BackendError
-
-ABI_VERSION = 1
-NAMES = ("libgpudiff.so", "libgpudiff.dylib")
+ABI_VERSION = 2
 
 OK, OUT_OF_MEMORY, ASYMMETRIC_P, BAD_ARGUMENT = range(4)  # enum gd_result
+DTYPE = {"float64": 0, "float32": 1}  # enum gd_dtype
 
 
 class Tensor(ctypes.Structure):
@@ -102,54 +97,17 @@ class CPoint(ctypes.Structure):
 
 
 _TENSOR = POINTER(Tensor)
+_INTEGERS = POINTER(c_int64)
 _DATA = [POINTER(CProblem), POINTER(CSettings)]
-_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "gd_solve": (c_int, [*_DATA, _TENSOR, _TENSOR, _TENSOR, POINTER(CSolution), POINTER(CReport)]),
     "gd_jvp": (c_int, [*_DATA, POINTER(CPoint), *([_TENSOR] * 8), POINTER(CReport)]),
     "gd_vjp": (c_int, [*_DATA, POINTER(CPoint), *([_TENSOR] * 8), POINTER(CReport)]),
+    "gd_row_order": (c_int, [POINTER(CProblem), _INTEGERS, _INTEGERS, _INTEGERS]),
+    "gd_gpu_layout": (c_int, [POINTER(CProblem), c_int32, c_int32, c_int32, c_int32, _INTEGERS, _INTEGERS]),
     "gd_abi_version": (c_int, []),
     "gd_isa": (c_char_p, []),
     "gd_isa_available": (c_char_p, []),
     "gd_use_isa": (c_int, [c_char_p]),
     "gd_fma_peak": (c_double, [c_int32]),
 }
-
-_loaded: ctypes.CDLL | None = None
-_lock = threading.Lock()
-
-
-def load() -> ctypes.CDLL:
-    """The library, loaded on the first call.
-
-    Raises:
-        BackendError: it is missing, does not load, or belongs to another version of the package.
-    """
-    if _loaded is not None:
-        return _loaded
-    with _lock:
-        return _loaded or _load()
-
-
-def _load() -> ctypes.CDLL:
-    global _loaded
-    folders = [Path(folder) for folder in sys.modules["gpudiff.backends"].__path__]  # two in an editable install
-    found = [folder / name for folder in folders for name in NAMES if (folder / name).exists()]
-    if not found:
-        raise BackendError(
-            f"expected the compiled library {NAMES[0]} in {folders[0]}, found none; "
-            "install gpudiff with `pip install .`, which compiles it"
-        )
-    try:
-        library = ctypes.CDLL(str(found[0]))
-    except OSError as error:
-        raise BackendError(f"the compiled library does not load: {error}") from error
-    version = library.gd_abi_version()
-    if version != ABI_VERSION:
-        raise BackendError(
-            f"{found[0]}: expected version {ABI_VERSION} of the C interface, got {version}; install gpudiff again"
-        )
-    for name, (result, arguments) in _SIGNATURES.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    _loaded = library
-    return library

@@ -1,0 +1,57 @@
+"""Arrays and settings as the C structs that the CPU library and the GPU kernels take alike."""
+
+from __future__ import annotations
+
+from ctypes import addressof, c_char
+from functools import lru_cache
+from typing import Any
+
+from gpudiff._abi import CSettings, Tensor
+from gpudiff._device import DeviceArray
+from gpudiff._problem import Array, Problem, has_batch
+from gpudiff._settings import Settings
+
+ABSENT = Tensor()  # a null pointer; never written to
+_byte_at = c_char.from_buffer
+
+
+def tensor(array: Array | None, core: int, problem: Problem) -> Tensor:
+    """An array with `core` axes per problem as kernels see it; a batch stride of 0 shares it.
+
+    A problem alone shares nothing: it has a batch stride (any will do), so that it takes the very path that it takes
+    among others, to the same bits. The caller must keep the array alive while the view is in use.
+    """
+    if array is None:
+        return ABSENT
+    size = array.itemsize
+    strides = array.strides
+    batch = 1 if problem.batch == 1 else strides[0] // size if has_batch(array, core, problem.batch) else 0
+    if core == 2:
+        return Tensor(address(array), batch, strides[-2] // size, strides[-1] // size)
+    return Tensor(address(array), batch, strides[-1] // size if core else 0, 0)
+
+
+def address(array: Any) -> int:
+    """Where the first element lies. A quarter of what `array.ctypes.data` costs wherever a buffer can be had."""
+    if type(array) is DeviceArray:
+        return array.pointer
+    try:
+        return addressof(_byte_at(array))  # an array is a writable buffer
+    except (TypeError, ValueError, BufferError):  # read-only, not contiguous, or empty
+        return array.ctypes.data
+
+
+@lru_cache(maxsize=64)
+def settings_struct(settings: Settings, threads: int) -> CSettings:
+    """The settings of the kernels; one object for equal settings, never written to."""
+    return CSettings(
+        settings.tol_gap_abs,
+        settings.tol_gap_rel,
+        settings.tol_feas,
+        settings.tol_infeas_abs,
+        settings.tol_infeas_rel,
+        settings.max_iter,
+        settings.polish,
+        settings.check_convex,
+        threads,
+    )

@@ -1,0 +1,193 @@
+"""A kernel specialised to one problem structure, and the source text that the compiler gets: macros and one #include.
+
+Everything that does not change from one call to the next is compiled in: sizes, cones, the order of the rows, the
+element type, how many threads share a problem and where its data lie (gpudiff/jit/plan.py). The kernels themselves are
+in kernels/entry/gpu.
+"""
+
+from __future__ import annotations
+
+from ctypes import addressof, byref, c_int32, c_int64
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from gpudiff._abi import DTYPE, OK, CProblem
+from gpudiff._cones import Product
+from gpudiff._errors import BackendError
+from gpudiff._library import load
+
+KINDS = ("solve", "careful", "jvp", "vjp", "sum")
+_LAID_OUT = {kind: code for code, kind in enumerate(KINDS[:4])}  # enum gd_gpu_kernel; "sum" needs no memory
+_TYPES = {"float64": ("double", 8), "float32": ("float", 4)}  # C name, bytes
+_CODES = {"zero": 0, "nonnegative": 1, "second-order": 2}  # enum gd_cone
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the kernels are compiled for: all of a problem but its numbers and their number.
+
+    Args:
+        n: variables.
+        zero: rows of the zero cone; they come first in the kernels' order of the rows.
+        nonnegative: rows of the nonnegative cone, second.
+        second_order: rows of each second-order cone, last.
+        row_of: the caller's row for each row of the kernels; empty where they are the same.
+        has_P: False for a linear objective.
+        dtype: element type of all arrays, "float64" or "float32".
+    """
+
+    n: int
+    zero: int = 0
+    nonnegative: int = 0
+    second_order: tuple[int, ...] = ()
+    row_of: tuple[int, ...] = ()
+    has_P: bool = True
+    dtype: str = "float64"
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        parts = (self.n, self.zero, self.nonnegative, self.second_order, self.row_of, self.has_P, self.dtype)
+        object.__setattr__(self, "_hash", hash(parts))
+
+    def __hash__(self) -> int:
+        return self._hash  # asked for at every launch; the rows may be thousands
+
+    @property
+    def m(self) -> int:
+        """Rows of A."""
+        return self.zero + self.nonnegative + sum(self.second_order)
+
+    @property
+    def order(self) -> int:
+        """Order of the symmetric system that the kernels factorise: variables and rows of the zero cone."""
+        return self.n + self.zero
+
+    def describe(self) -> str:
+        """Sizes for a message, such as "n=32, m=72 (8 zero, 64 nonnegative), float64"."""
+        parts = [f"{count} {name}" for name, count in (("zero", self.zero), ("nonnegative", self.nonnegative)) if count]
+        if self.second_order:
+            rows = ", ".join(map(str, self.second_order[:6])) + (", …" if len(self.second_order) > 6 else "")
+            parts.append(f"{len(self.second_order)} second-order of {rows} rows")
+        cones = f" ({', '.join(parts)})" if parts else ""
+        return f"n={self.n}, m={self.m}{cones}, {'' if self.has_P else 'no P, '}{self.dtype}"
+
+
+@dataclass(frozen=True)
+class Specification:
+    """One kernel.
+
+    Args:
+        kind: one of `KINDS`.
+        shape: what it is compiled for.
+        group: threads that share a problem: 1, 2, 4, 8, 16, 32, or a multiple of 32 (then all of a block).
+        threads: threads per block.
+        level: memory layout, from 0 (all in shared memory) to 3 (all in global memory).
+        min_blocks: blocks per multiprocessor that the compiler is to leave registers for.
+        quick: scalar of the fast interior-point run, "float32" or "float64".
+    """
+
+    kind: str
+    shape: Shape
+    group: int
+    threads: int
+    level: int = 0
+    min_blocks: int = 1
+    quick: str = "float32"
+
+    @property
+    def entry(self) -> str:
+        """The kernel's name in the machine code."""
+        return f"gd_{self.kind}_kernel"
+
+    def source(self) -> str:
+        """The text that is compiled; its #include is relative to the folder of kernels."""
+        s = self.shape
+        macros: list[tuple[str, object]] = [
+            ("N", s.n),
+            ("ZERO_ROWS", s.zero),
+            ("NONNEGATIVE_ROWS", s.nonnegative),
+            ("SECOND_ORDER_COUNT", len(s.second_order)),
+        ]
+        if s.second_order:
+            macros.append(("SECOND_ORDER_DIMENSIONS", ", ".join(map(str, s.second_order))))
+        if s.row_of:
+            macros.append(("ROW_OF", ", ".join(map(str, s.row_of))))
+        macros += [
+            ("HAS_P", int(s.has_P)),
+            ("DATA", _TYPES[s.dtype][0]),
+            ("QUICK", _TYPES[self.quick][0]),
+            ("GROUP", self.group),
+            ("THREADS", self.threads),
+            ("LEVEL", self.level),
+            ("MIN_BLOCKS", self.min_blocks),
+        ]
+        lines = [f"#define GD_{name} {value}" for name, value in macros]
+        return "\n".join([*lines, f'#include "entry/gpu/{self.kind}_kernel.cuh"', ""])
+
+    def describe(self) -> str:
+        """What it is, for messages, such as "solve kernel (n=32, m=64 (64 nonnegative), float64, group 32)"."""
+        return f"{self.kind} kernel ({self.shape.describe()}, group {self.group}, level {self.level})"
+
+
+@lru_cache(maxsize=1024)
+def shape_of(cones: Product, n: int, has_P: bool, dtype: str) -> Shape:
+    """The shape of problems with these cones; one object for equal arguments.
+
+    Args:
+        cones: in the caller's order.
+        n: variables.
+        has_P: False for a linear objective.
+        dtype: "float64" or "float32".
+
+    Raises:
+        BackendError: the compiled library, which orders the rows, is missing.
+    """
+    problem, _keep = _problem(n, cones.rows, dtype, [(cone.code, cone.rows) for cone in cones.cones])
+    row_of = (c_int64 * cones.rows)()
+    counts = (c_int64 * 3)()
+    dimensions = (c_int64 * len(cones.cones))()
+    if load().gd_row_order(byref(problem), row_of, counts, dimensions) != OK:
+        raise BackendError(f"cuda: the compiled library refused {list(cones.cones)}; please report this")
+    zero, nonnegative, second_order = counts
+    rows = tuple(row_of)
+    in_order = all(row == position for position, row in enumerate(rows))
+    return Shape(n, zero, nonnegative, tuple(dimensions[:second_order]), () if in_order else rows, has_P, dtype)
+
+
+@lru_cache(maxsize=4096)
+def memory(kind: str, shape: Shape, quick: str, level: int, group: int) -> tuple[int, int]:
+    """Bytes of shared and of global memory for one problem in flight.
+
+    Args:
+        kind: one of `KINDS`.
+        shape: what the kernel is compiled for.
+        quick: scalar of the fast run.
+        level: memory layout.
+        group: threads that share a problem.
+
+    Raises:
+        BackendError: the compiled library, which knows the layout, is missing.
+    """
+    if kind not in _LAID_OUT:
+        return 0, 0
+    cones = [(_CODES["zero"], shape.zero), (_CODES["nonnegative"], shape.nonnegative)]
+    cones += [(_CODES["second-order"], rows) for rows in shape.second_order]
+    problem, _keep = _problem(shape.n, shape.m, shape.dtype, cones)
+    shared, total = c_int64(), c_int64()
+    code = load().gd_gpu_layout(
+        byref(problem), _LAID_OUT[kind], _TYPES[quick][1], level, group, byref(shared), byref(total)
+    )
+    if code != OK:
+        raise BackendError(
+            f"cuda: no layout of level {level} for {shape.describe()}, group {group}; please report this"
+        )
+    return shared.value, total.value
+
+
+def _problem(n: int, m: int, dtype: str, cones: list[tuple[int, int]]) -> tuple[CProblem, tuple[Any, Any]]:
+    """One problem of these sizes without data, and what must live as long as it does."""
+    kinds = (c_int32 * len(cones))(*(kind for kind, _ in cones))
+    rows = (c_int64 * len(cones))(*(rows for _, rows in cones))
+    problem = CProblem(1, n, m, DTYPE[dtype], len(cones), addressof(kinds), addressof(rows))
+    return problem, (kinds, rows)

@@ -1,0 +1,136 @@
+"""torch tensors as arrays of the core: NumPy views of those on the CPU, `DeviceArray`s for those on a GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from gpudiff._arrays import exposes_cuda
+from gpudiff._device import DeviceArray, Shape, contiguous
+from gpudiff._errors import ShapeError
+from gpudiff._problem import Array
+
+_TO_TORCH = {
+    np.dtype(np.float64): torch.float64,
+    np.dtype(np.float32): torch.float32,
+    np.dtype(np.int8): torch.int8,
+    np.dtype(np.uint8): torch.uint8,
+    np.dtype(np.int32): torch.int32,
+    np.dtype(np.int64): torch.int64,
+    np.dtype(np.bool_): torch.bool,
+}
+_TO_NUMPY = {kind: dtype for dtype, kind in _TO_TORCH.items()}
+
+
+class TorchPackage:
+    """The `Package` of torch; memory comes from its caching allocator, the stream is its current one."""
+
+    name = "torch"
+
+    def wrap(self, native: torch.Tensor) -> DeviceArray:
+        """The tensor as the core sees it."""
+        dtype = _TO_NUMPY[native.dtype]
+        size = dtype.itemsize
+        strides = tuple([stride * size for stride in native.stride()])
+        return DeviceArray(self, native, native.data_ptr(), tuple(native.shape), strides, dtype, self.number(native))
+
+    def number(self, native: torch.Tensor) -> int:
+        """The number of the device that a tensor lies on."""
+        return native.get_device()
+
+    def device(self, number: int) -> Any:
+        """The device of that number, as torch's functions take it."""
+        return number
+
+    def empty(self, shape: Shape, dtype: np.dtype[Any], device: int) -> DeviceArray:
+        """A contiguous tensor, contents undefined."""
+        native = torch.empty(shape, dtype=_TO_TORCH[dtype], device=self.device(device))
+        return DeviceArray(self, native, native.data_ptr(), shape, contiguous(shape, dtype.itemsize), dtype, device)
+
+    def empties(self, count: int, shape: Shape, dtype: np.dtype[Any], device: int) -> list[DeviceArray]:
+        """Several contiguous tensors, contents undefined, in one allocation."""
+        together = torch.empty((count, *shape), dtype=_TO_TORCH[dtype], device=self.device(device))
+        start, strides = together.data_ptr(), contiguous((count, *shape), dtype.itemsize)
+        return [
+            DeviceArray(self, native, start + i * strides[0], shape, strides[1:], dtype, device)
+            for i, native in enumerate(together.unbind(0))
+        ]
+
+    def zeros(self, shape: Shape, dtype: np.dtype[Any], device: int) -> DeviceArray:
+        """A contiguous tensor of zeros."""
+        return self.wrap(torch.zeros(shape, dtype=_TO_TORCH[dtype], device=self.device(device)))
+
+    def eye(self, n: int, dtype: np.dtype[Any], device: int) -> DeviceArray:
+        """The identity matrix."""
+        return self.wrap(torch.eye(n, dtype=_TO_TORCH[dtype], device=self.device(device)))
+
+    def cast(self, native: torch.Tensor, dtype: np.dtype[Any]) -> torch.Tensor:
+        """The same numbers in another element type."""
+        return native.to(_TO_TORCH[dtype])
+
+    def copy(self, native: torch.Tensor) -> torch.Tensor:
+        """The same numbers in memory of their own."""
+        return native.clone()
+
+    def where(self, keep: torch.Tensor, native: torch.Tensor, other: float) -> torch.Tensor:
+        """The entries where `keep` holds, `other` elsewhere."""
+        return torch.where(keep, native, other)
+
+    def to_host(self, native: torch.Tensor) -> Array:
+        """A copy as a NumPy array; waits for the current stream."""
+        return native.detach().to("cpu", copy=True).numpy()
+
+    def from_host(self, array: Array, device: int) -> DeviceArray:
+        """A copy of a NumPy array on the device."""
+        return self.wrap(torch.tensor(array, device=self.device(device)))
+
+    def stream(self, device: int) -> int:
+        """The handle of torch's current stream."""
+        return torch.cuda.current_stream(device).cuda_stream
+
+
+PACKAGE = TorchPackage()
+
+
+def as_tensor(name: str, value: Any) -> torch.Tensor:
+    """Whatever the caller passed as a tensor: tensors, arrays on a GPU where they lie, and other values on the CPU.
+
+    Raises:
+        ShapeError: it is no array.
+    """
+    if isinstance(value, torch.Tensor):
+        return value
+    try:
+        return _borrowed(value) if exposes_cuda(value) else torch.as_tensor(np.asarray(value))
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        raise ShapeError(f"{name}: expected a tensor or an array of numbers, got {type(value).__name__}") from error
+
+
+def _borrowed(value: Any) -> torch.Tensor:
+    """An array of another package on a GPU as a tensor of the same memory, ordered after what made it."""
+    if hasattr(value, "__dlpack__"):
+        return torch.from_dlpack(value)  # the protocol orders the streams
+    producer = value.__cuda_array_interface__.get("stream")
+    tensor = torch.as_tensor(value, device="cuda")
+    if producer is not None:  # torch does not look at it
+        made = torch.cuda.ExternalStream(producer, device=tensor.device).record_event()
+        torch.cuda.current_stream(tensor.device).wait_event(made)
+    return tensor
+
+
+def to_core(tensor: torch.Tensor) -> Any:
+    """A tensor's memory as an array of the core."""
+    plain = tensor.detach().resolve_neg()
+    return plain.numpy() if lies_on_host(plain) else PACKAGE.wrap(plain)
+
+
+def lies_on_host(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is on the CPU."""
+    return tensor.device.type == "cpu"
+
+
+def to_caller(array: Any) -> torch.Tensor:
+    """An array of the core as a tensor of the same memory."""
+    return array.native if isinstance(array, DeviceArray) else torch.from_numpy(np.asarray(array))

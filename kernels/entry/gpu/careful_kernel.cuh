@@ -1,0 +1,113 @@
+// Solves what gd_solve_kernel left: a careful interior point in double precision, with refinement and the best iterate,
+// then the polish and an honest status. Without polish it solves all problems. Launched behind the other kernel in any
+// case, it looks for itself whether there is anything to do.
+#pragma once
+#include "interior.cuh"
+
+namespace GD_NAMESPACE {
+
+struct CarefulSolver {
+  const gd_gpu_solve& call;
+  const Layout<Quick>& layout;
+  const Workspace& memory;
+  const StageSettings stages;
+  const Shape shape;
+  Kept<Quick> kept;
+  unsigned long long interior = 0, newton = 0;
+
+  GD_DEVICE CarefulSolver(const gd_gpu_solve& call_, const Layout<Quick>& layout_, const Workspace& memory_)
+      : call(call_), layout(layout_), memory(memory_),
+        stages(stage_settings(call_.settings, sizeof(Data) == 4, sizeof(Quick) == 4)), shape(structure()) {
+    kept.carve(shape, false, layout.kept_at(memory.near, memory.far));
+  }
+
+  // `before`: what the problem has cost so far.
+  template <class G>
+  GD_DEVICE void solve(const G& g, const gd_unfinished& before) {
+    const long long index = before.index;
+    const bool polish = call.settings.polish != 0;
+    char* const core = layout.core_at(memory.near, memory.far);
+    const Problem problem(call.P, call.q, call.A, call.b, index);
+    const Results results{call, index};
+    g.sync();
+    problem.find_absent(g, kept.absent);
+    g.sync();
+    if (!polish) {  // otherwise the data have passed already
+      if (!problem.acceptable(g, kept.absent)) return results.failure(g, GD_INVALID_DATA, 0);
+#if GD_HAS_P
+      if (call.settings.check_convex && !problem.convex(g, reinterpret_cast<double*>(core)))
+        return results.failure(g, GD_INVALID_DATA, 0);
+#endif
+      g.sync();
+    }
+    const double c = problem.equilibrate(g, shape, kept, core);
+
+    InteriorState<double> state;
+    MapState<double> map;
+    carve_careful(shape, state, map, core, layout.bulk_at(memory.near, memory.far, layout.exact, 0));
+    clear(g, core, layout.exact.core);
+    problem.load(g, kept, c, state.w, state.unit_x, state.unit_z);
+    g.sync();
+    GD_NO_UNROLL for (index_t j = g.rank(); j < GD_N; j += g.size()) map.unit_x[j] = state.unit_x[j];
+    GD_NO_UNROLL for (index_t k = g.rank(); k < kTotalRows; k += g.size()) map.unit_z[k] = state.unit_z[k];
+    map.cost_scale = c;
+    // Iterations spent before count, unless they are all there were: the fast run's point is not kept.
+    const int spent = before.interior < stages.strict.max_iter ? before.interior : 0;
+    start_interior_point(g, state, c, spent, true);
+    InteriorSettings settings = stages.strict;
+    settings.refinements = 1;  // said again where the compiler sees it
+    settings.keep_best = true;
+    OneProblem feeder;
+    interior_point(g, state, settings, feeder);
+    const int iterations = int(state.iterations);
+    interior += iterations - spent;
+    if (outcome::is_certificate(feeder.ended))
+      return results.certificate(g, state, kept, c, feeder.ended, iterations + before.newton);
+
+    // Its point: the last iterate, or the best one where it did not arrive.
+    const bool best = feeder.ended != outcome::reached && state.best_merit < 1e29;
+    const double inverse = 1 / (best ? state.best_tau : state.tau);
+    const double *x = best ? state.best_x : state.x, *z = best ? state.best_z : state.z,
+                 *s = best ? state.best_s : state.s;
+    g.sync();
+    GD_NO_UNROLL for (index_t j = g.rank(); j < GD_N; j += g.size()) map.x[j] = x[j] * inverse;
+    GD_NO_UNROLL for (index_t k = g.rank(); k < kTotalRows; k += g.size()) map.v[k] = (z[k] - s[k]) * inverse;
+    g.sync();
+    Judged<double> judged = polish_point(g, map, true, polish, newton_after_careful(), stages);
+    newton += int(judged.factorisations);
+    if (!(judged.merit <= 1))
+      keep_better_point(g, map, judged, stages, [&]() GD_LAMBDA {
+        GD_NO_UNROLL for (index_t j = g.rank(); j < GD_N; j += g.size()) map.x[j] = x[j] * inverse;
+        GD_NO_UNROLL for (index_t k = g.rank(); k < kTotalRows; k += g.size()) {
+          map.y[k] = z[k] * inverse;
+          map.s[k] = k < GD_ZERO_ROWS ? 0.0 : s[k] * inverse;
+        }
+      });
+    const int status = final_status(judged.merit, judged.almost_merit, feeder.ended);
+    const int total = iterations + before.newton + int(judged.factorisations);
+    if (status <= GD_ALMOST_SOLVED)
+      results.point(g, map, kept, c, status, total, judged);
+    else
+      results.failure(g, status, total);
+  }
+};
+
+}  // namespace GD_NAMESPACE
+
+extern "C" __global__ void __launch_bounds__(GD_THREADS, GD_MIN_BLOCKS) gd_careful_kernel(const gd_gpu_solve call) {
+  using namespace GD_NAMESPACE;
+  GD_DYNAMIC_SHARED(shared);
+  const Group g{};
+  const Layout<Quick> layout(GD_GPU_CAREFUL, structure(), GD_LEVEL, GD_GROUP);
+  const Workspace memory(layout, shared, call.workspace);
+  CarefulSolver solver(call, layout, memory);
+  const bool polish = call.settings.polish != 0;
+  for_each_item(g, polish ? call.control->unfinished : uint64_t(call.batch), &call.control->next_unfinished,
+                [&](const Group& group, long long item) GD_LAMBDA {
+                  solver.solve(group, polish ? call.unfinished[item] : gd_unfinished{int32_t(item), 0, 0});
+                });
+  if (g.rank() == 0) {
+    atomicAdd(reinterpret_cast<unsigned long long*>(&call.control->interior), solver.interior);
+    atomicAdd(reinterpret_cast<unsigned long long*>(&call.control->newton), solver.newton);
+  }
+}

@@ -1,0 +1,50 @@
+// What jvp and vjp have in common on a GPU: a problem and its solution, loaded for derivative/sensitivity.cuh.
+#pragma once
+#include "../../derivative/sensitivity.cuh"
+#include "problem.cuh"
+
+namespace GD_NAMESPACE {
+
+struct Differentiator {
+  const gd_gpu_sensitivity& call;
+  const Layout<Quick>& layout;
+  const Workspace& memory;
+  const Shape shape;
+  Kept<Quick> kept;
+  MapState<double> map;  // x and y hold the solution in the problem's own units
+  double c;
+
+  GD_DEVICE Differentiator(const gd_gpu_sensitivity& call_, const Layout<Quick>& layout_, const Workspace& memory_)
+      : call(call_), layout(layout_), memory(memory_), shape(structure()), c(1) {
+    kept.carve(shape, false, layout.kept_at(memory.near, memory.far));
+  }
+
+  GD_DEVICE bool solved(long long index) const {
+    return call.point.status[index] == GD_SOLVED || call.point.status[index] == GD_ALMOST_SOLVED;
+  }
+
+  // Loads problem `index` and its solution.
+  template <class G>
+  GD_DEVICE void load(const G& g, const Problem& problem, long long index) {
+    char* const core = layout.core_at(memory.near, memory.far);
+    g.sync();
+    problem.find_absent(g, kept.absent);
+    g.sync();
+    c = problem.equilibrate(g, shape, kept, core);
+    carve_map(shape, true, map, core, layout.bulk_at(memory.near, memory.far, layout.exact, 0));
+    clear(g, core, layout.exact.core);
+    problem.load(g, kept, c, map.w, map.unit_x, map.unit_z);
+    map.cost_scale = c;
+    const View x(call.point.x, index), y(call.point.y, index), s(call.point.s, index);
+    GD_NO_UNROLL for (index_t j = g.rank(); j < GD_N; j += g.size()) map.x[j] = x[j];
+    GD_NO_UNROLL for (index_t k = g.rank(); k < kTotalRows; k += g.size()) {
+      const bool absent = kept.absent[k];
+      const double E = double(kept.E[k]);
+      map.y[k] = absent ? 0.0 : y[caller_row(k)];
+      map.v[k] = map.y[k] * c / E - (absent ? 1.0 : k < GD_ZERO_ROWS ? 0.0 : s[caller_row(k)] * E);
+    }
+    g.sync();
+  }
+};
+
+}  // namespace GD_NAMESPACE

@@ -1,0 +1,102 @@
+// What is compiled into a GPU kernel: the structure of the problems it solves, and who works on one. The macros come
+// from gpudiff/jit/specification.py.
+//
+//     GD_N, GD_ZERO_ROWS, GD_NONNEGATIVE_ROWS, GD_SECOND_ORDER_COUNT     sizes; rows in the kernel's order: zero,
+//     nonnegative, GD_SECOND_ORDER_DIMENSIONS                               second-order cones GD_ROW_OF kernel row →
+//     caller's row; absent: the same GD_HAS_P                                                 1: quadratic objective
+//     GD_DATA, GD_QUICK                                        element type; scalar of the fast interior point
+//     GD_GROUP, GD_THREADS                                     threads per problem, and per block
+//     GD_LEVEL, GD_MIN_BLOCKS                                  memory layout (layout.cuh); blocks per multiprocessor
+#pragma once
+#include "../stages.cuh"
+#include "arguments.h"
+#include "layout.cuh"
+
+namespace GD_NAMESPACE {
+
+using Data = GD_DATA;
+using Quick = GD_QUICK;
+
+constexpr index_t kRows = GD_ZERO_ROWS + GD_NONNEGATIVE_ROWS
+#if GD_SECOND_ORDER_COUNT > 0
+    ;
+struct ConeTable {
+  index_t dimension[GD_SECOND_ORDER_COUNT], first[GD_SECOND_ORDER_COUNT], end;
+};
+GD_HD constexpr ConeTable cone_table() {
+  ConeTable t{{GD_SECOND_ORDER_DIMENSIONS}, {}, GD_ZERO_ROWS + GD_NONNEGATIVE_ROWS};
+  for (int c = 0; c < GD_SECOND_ORDER_COUNT; c++) {
+    t.first[c] = t.end;
+    t.end += t.dimension[c];
+  }
+  return t;
+}
+__constant__ constexpr ConeTable kCones = cone_table();
+constexpr index_t kTotalRows = cone_table().end;
+GD_DEVICE Shape structure() {
+  return {GD_N,
+          {GD_ZERO_ROWS, GD_NONNEGATIVE_ROWS, GD_ZERO_ROWS, GD_SECOND_ORDER_COUNT, kCones.first, kCones.dimension,
+           kTotalRows}};
+}
+#else
+    ;
+constexpr index_t kTotalRows = kRows;
+GD_DEVICE Shape structure() {
+  return {GD_N, {GD_ZERO_ROWS, GD_NONNEGATIVE_ROWS, GD_ZERO_ROWS, 0, nullptr, nullptr, kTotalRows}};
+}
+#endif
+
+#if defined(GD_ROW_OF)
+__constant__ constexpr index_t kRowOf[] = {GD_ROW_OF};
+GD_HD index_t caller_row(index_t k) { return kRowOf[k]; }
+#else
+GD_HD index_t caller_row(index_t k) { return k; }
+#endif
+
+template <int SIZE, bool IN_A_WARP = (SIZE <= 32)>
+struct GroupOf {
+  using type = Tile<SIZE>;
+};
+template <int SIZE>
+struct GroupOf<SIZE, false> {
+  using type = Block<SIZE>;
+};
+using Group = GroupOf<GD_GROUP>::type;
+
+constexpr int kGroupsPerBlock = GD_THREADS / GD_GROUP;
+static_assert(GD_THREADS % 32 == 0 && GD_THREADS % GD_GROUP == 0, "whole warps of whole groups");
+static_assert(GD_GROUP <= 32 || GD_GROUP == GD_THREADS, "one group of several warps is a block");
+
+// This group's number in the grid, and how many there are.
+GD_DEVICE unsigned long long group_number() {
+  return (unsigned long long)(blockIdx.x) * kGroupsPerBlock + threadIdx.x / GD_GROUP;
+}
+GD_DEVICE unsigned long long group_count() { return (unsigned long long)(gridDim.x) * kGroupsPerBlock; }
+
+// Calls work(g, item) for every item below `count`: each group begins with its own number, and takes the next one from
+// a counter as it finishes, so that slow problems leave no tail. The tiles of a warp take their next items together, so
+// that they run side by side rather than one after another.
+template <class Work>
+GD_DEVICE void for_each_item(const Group& g, unsigned long long count, uint64_t* next, Work work) {
+  unsigned long long item = group_number();
+  GD_NO_UNROLL for (;;) {
+    const bool some = item < count;
+    if (GD_GROUP < 32 ? !__any_sync(~0u, some) : !some) break;
+    if (some) work(g, (long long)(item));
+    unsigned long long taken = 0;
+    if (g.rank() == 0) taken = atomicAdd(reinterpret_cast<unsigned long long*>(next), 1ull);
+    item = group_count() + g.from_first(taken);
+  }
+}
+
+// A group's memory.
+struct Workspace {
+  char *near, *far;
+
+  GD_DEVICE Workspace(const Layout<Quick>& layout, char* shared, char* workspace) {
+    near = shared + (threadIdx.x / GD_GROUP) * layout.near;
+    far = workspace + group_number() * layout.far;
+  }
+};
+
+}  // namespace GD_NAMESPACE
