@@ -60,10 +60,10 @@ struct Problem {
                       k += g.size()) if (!absent[k] && !is_finite(b[caller_row(k)])) r[0] = 1;
     GD_NO_UNROLL for (index_t j = g.rank(); j < GD_N; j += g.size()) if (!is_finite(q[j])) r[0] = 1;
     GD_UNROLL_FOUR for (index_t e = g.rank(); e < kTotalRows * GD_N;
-                        e += g.size()) if (!is_finite(A(e / GD_N, e % GD_N))) r[0] = 1;
+                        e += g.size()) if (!is_finite(A(e / kPitch, e % kPitch))) r[0] = 1;
 #if GD_HAS_P
     GD_UNROLL_FOUR for (index_t e = g.rank(); e < GD_N * GD_N; e += g.size()) {
-      const double here = P(e / GD_N, e % GD_N), mirrored = P(e % GD_N, e / GD_N);
+      const double here = P(e / kPitch, e % kPitch), mirrored = P(e % kPitch, e / kPitch);
       if (!is_finite(here)) r[0] = 1;
       r[1] = maximum(absolute(here - mirrored), r[1]);
       r[2] = maximum(absolute(here), r[2]);
@@ -89,16 +89,16 @@ struct Problem {
   // The equilibrated problem, with what belongs into the padding.
   template <class T, class G>
   GD_DEVICE void load(const G& g, const Kept<Quick>& kept, double c, const System<T>& w, T* unit_x, T* unit_z) const {
-    const index_t n = w.shape.n, m = w.shape.m(), columns = w.shape.columns();
+    const index_t n = w.shape.n, m = w.shape.m(), columns = w.shape.columns(), pitch = columns > 0 ? columns : 1;
     const Constraints constraints{A, kept.absent};
     GD_UNROLL_FOUR for (index_t e = g.rank(); e < padded(m) * columns; e += g.size()) {
-      const index_t k = e / columns, j = e % columns;
+      const index_t k = e / pitch, j = e % pitch;
       double a = 0;
       if (k < m && j < n) a = constraints(k, j) * (double(kept.D[j]) * double(kept.E[k]));
       w.A.at(k, j) = T(a);
     }
     GD_UNROLL_FOUR for (index_t e = g.rank(); e < columns * columns; e += g.size()) {
-      const index_t i = e / columns, j = e % columns;
+      const index_t i = e / pitch, j = e % pitch;
       if (j / kTile > i / kTile) continue;
       double p = i == j && i >= n ? 1 : 0;
 #if GD_HAS_P

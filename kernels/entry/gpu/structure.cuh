@@ -17,9 +17,9 @@ namespace GD_NAMESPACE {
 using Data = GD_DATA;
 using Quick = GD_QUICK;
 
-constexpr index_t kRows = GD_ZERO_ROWS + GD_NONNEGATIVE_ROWS
+constexpr index_t kPitch = GD_N > 0 ? GD_N : 1;  // entries of a row, where one is divided by that
+
 #if GD_SECOND_ORDER_COUNT > 0
-    ;
 struct ConeTable {
   index_t dimension[GD_SECOND_ORDER_COUNT], first[GD_SECOND_ORDER_COUNT], end;
 };
@@ -33,18 +33,19 @@ GD_HD constexpr ConeTable cone_table() {
 }
 __constant__ constexpr ConeTable kCones = cone_table();
 constexpr index_t kTotalRows = cone_table().end;
+GD_DEVICE const index_t* cone_starts() { return kCones.first; }
+GD_DEVICE const index_t* cone_dimensions() { return kCones.dimension; }
+#else
+constexpr index_t kTotalRows = GD_ZERO_ROWS + GD_NONNEGATIVE_ROWS;
+GD_DEVICE const index_t* cone_starts() { return nullptr; }
+GD_DEVICE const index_t* cone_dimensions() { return nullptr; }
+#endif
+
 GD_DEVICE Shape structure() {
   return {GD_N,
-          {GD_ZERO_ROWS, GD_NONNEGATIVE_ROWS, GD_ZERO_ROWS, GD_SECOND_ORDER_COUNT, kCones.first, kCones.dimension,
+          {GD_ZERO_ROWS, GD_NONNEGATIVE_ROWS, GD_ZERO_ROWS, GD_SECOND_ORDER_COUNT, cone_starts(), cone_dimensions(),
            kTotalRows}};
 }
-#else
-    ;
-constexpr index_t kTotalRows = kRows;
-GD_DEVICE Shape structure() {
-  return {GD_N, {GD_ZERO_ROWS, GD_NONNEGATIVE_ROWS, GD_ZERO_ROWS, 0, nullptr, nullptr, kTotalRows}};
-}
-#endif
 
 #if defined(GD_ROW_OF)
 __constant__ constexpr index_t kRowOf[] = {GD_ROW_OF};

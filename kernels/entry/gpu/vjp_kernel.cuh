@@ -33,10 +33,10 @@ GD_DEVICE void vjp(const G& g, Differentiator& d, long long index, double* sums)
       A_bar(call.A_dir, index, sums, offsets.A), b_bar(call.b_dir, index, sums, offsets.b);
   if (!d.solved(index)) {
     GD_NO_UNROLL for (index_t e = g.rank(); P_bar && e < GD_N * GD_N; e += g.size())
-        P_bar.put(e / GD_N, e % GD_N, GD_N, 0);
+        P_bar.put(e / kPitch, e % kPitch, GD_N, 0);
     GD_NO_UNROLL for (index_t j = g.rank(); q_bar && j < GD_N; j += g.size()) q_bar.put(j, 0, 1, 0);
     GD_NO_UNROLL for (index_t e = g.rank(); A_bar && e < kTotalRows * GD_N; e += g.size())
-        A_bar.put(e / GD_N, e % GD_N, GD_N, 0);
+        A_bar.put(e / kPitch, e % kPitch, GD_N, 0);
     GD_NO_UNROLL for (index_t k = g.rank(); b_bar && k < kTotalRows; k += g.size()) b_bar.put(k, 0, 1, 0);
     return;
   }
@@ -75,14 +75,14 @@ GD_DEVICE void vjp(const G& g, Differentiator& d, long long index, double* sums)
   g.sync();
   // Envelope: obj adds ½xxᵀ, x, yxᵀ and −y.
   if (P_bar) GD_NO_UNROLL for (index_t e = g.rank(); e < GD_N * GD_N; e += g.size()) {
-      const index_t r = e / GD_N, j = e % GD_N;
+      const index_t r = e / kPitch, j = e % kPitch;
       const index_t i = r > j ? r : j, l = r > j ? j : r;  // rounding must not make it asymmetric
       P_bar.put(r, j, GD_N, 0.5 * objective * x[i] * x[l] - 0.5 * (a[i] * x[l] + x[i] * a[l]));
     }
   if (q_bar)
     GD_NO_UNROLL for (index_t j = g.rank(); j < GD_N; j += g.size()) q_bar.put(j, 0, 1, objective * x[j] - a[j]);
   if (A_bar) GD_NO_UNROLL for (index_t e = g.rank(); e < kTotalRows * GD_N; e += g.size()) {
-      const index_t k = e / GD_N, j = e % GD_N;
+      const index_t k = e / kPitch, j = e % kPitch;
       A_bar.put(caller_row(k), j, GD_N, (objective * y[k] - cv[k]) * x[j] - y[k] * a[j]);
     }
   if (b_bar)
