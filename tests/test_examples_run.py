@@ -107,10 +107,11 @@ def test_readme_block_runs(block, capsys):
     assert capsys.readouterr().out.count("\n") >= 1
 
 
-def test_readme_has_a_numpy_and_a_torch_block():
-    assert len(BLOCKS) == 2
+def test_readme_has_blocks_for_numpy_torch_and_the_gpu():
+    assert len(BLOCKS) == 3
     assert "import numpy" in BLOCKS[0]
     assert "import torch" in BLOCKS[1]
+    assert "cuda" in BLOCKS[2]
     assert all(len(block.strip().splitlines()) <= 13 for block in BLOCKS)
 
 
@@ -137,6 +138,6 @@ def test_setup_commands_use_extras_that_exist():
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = re.findall(r"pip install '\.\[(\w+)\]'", README)
-    assert extras == ["demo", "test"]
+    assert extras == ["demo", "test", "cuda"]
     assert set(extras) <= set(project["optional-dependencies"])
     assert "gpudiff" in project["scripts"]
