@@ -59,12 +59,12 @@ struct System {
     shape = s;
     const ConeRows& rows = s.rows;
     const index_t nb = tiles(s.n);
-    A = {bulk.take(Panels<T>::words(s.m(), s.n)), padded(s.m())};
+    A = {bulk.take(Panels<T>::words(s.m(), s.n)), panel_rows(s.m())};
     P = {bulk.take(SymmetricTiles<T>::words(nb))};
     k.P = rows.zero > 0 && !cooperative ? SymmetricTiles<T>{bulk.take(SymmetricTiles<T>::words(nb))} : P;
     k.weighted_rows = cooperative ? rows.nonnegative : 0;
     k.scaled_rows = rows.conic() - k.weighted_rows;
-    k.scaled = {bulk.take(Panels<T>::words(k.scaled_rows, s.n)), padded(k.scaled_rows)};
+    k.scaled = {bulk.take(Panels<T>::words(k.scaled_rows, s.n)), panel_rows(k.scaled_rows)};
     k.equalities = A;
     k.L = {memory.take(SymmetricTiles<T>::words(nb + tiles(rows.zero)))};
     k.magnitude = memory.take(cooperative ? s.order() : 0);

@@ -187,6 +187,7 @@ def run_sanitized(code: str, timeout: float = 600, **environment: str) -> tuple[
         stderr=subprocess.STDOUT,
         text=True,
         timeout=timeout,
+        cwd=build_folder(),  # and no package that lies in the current directory
     )
     return done.returncode, done.stdout
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #define GD_NAMESPACE gpudiff_layout
+#define GD_GPU_LAYOUT
 #include "gpu/layout.cuh"
 #include "job.h"
 

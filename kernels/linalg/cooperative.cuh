@@ -77,7 +77,7 @@ GD_HD void multiply_symmetric(const G& g, const SymmetricTiles<T>& S, index_t bl
     const T* s = S.tile(I, 0) + r;
     GD_UNROLL_FOUR for (index_t J = 0; J <= I; J++) {
       const TileRow<T> x = load_row(v + J * kTile);
-      GD_UNROLL for (int c = 0; c < kTile; c++) { sum[c % 2] += s[(J * kTile + c) * kTile] * x.value[c]; }
+      GD_UNROLL for (int c = 0; c < kTile; c++) { sum[c % 2] += s[J * kTileWords + c * kTile] * x.value[c]; }
     }
     GD_UNROLL_FOUR for (index_t J = I + 1; J < blocks; J++) {
       const TileRow<T> m = load_row(S.tile(J, I) + r * kTile), x = load_row(v + J * kTile);
@@ -260,7 +260,7 @@ GD_HD void solve_factorised(const G& g, const Quasidefinite<T>& k, T* v, index_t
     }
     const T* l = k.L.tile(I, 0);
     GD_NO_UNROLL for (index_t column = g.rank(); column < I * kTile; column += g.size()) {
-      const TileRow<T> e = load_row(l + column * kTile);
+      const TileRow<T> e = load_row(l + column / kTile * kTileWords + column % kTile * kTile);
       GD_UNROLL for (int r = 0; r < R; r++) {
         T a = v[r * stride + column];
         GD_UNROLL for (int i = 0; i < kTile; i++) { a -= e.value[i] * t[r].value[i]; }
