@@ -23,7 +23,7 @@ KERNELS = Path(__file__).parents[1] / "kernels"
 HEADERS = sorted(
     path.relative_to(KERNELS).as_posix()
     for path in KERNELS.rglob("*")
-    if path.suffix in (".cuh", ".hpp") and path.parent.name != "entry"
+    if path.suffix in (".cuh", ".hpp") and "entry" not in path.relative_to(KERNELS).parts
 )
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-Wno-unknown-pragmas"]
 VARIANT = ["-DGD_NAMESPACE=gpudiff_baseline", "-DGD_VARIANT_NAME=baseline", "-DGD_VARIANT_SYMBOL=gd_variant_baseline"]
