@@ -22,7 +22,7 @@ import gpudiff as gd
 from gpudiff._cones import as_product
 from gpudiff.jit import arguments, headers
 from gpudiff.jit.driver import Compiled, DeviceFacts, Usage
-from gpudiff.jit.kernels import Kernels
+from gpudiff.jit.kernels import MOST_WORKSPACE, Kernels
 from gpudiff.jit.plan import (
     ARCHITECTURES,
     GROUP_SIZES,
@@ -282,6 +282,9 @@ def test_launch_geometry():
     assert [ready.grid(items) for items in (0, 1, each, each + 1, 10**6)] == [1, 1, 1, 2, 30]
     far = Kernels(CountingDriver()).get(0, "solve", Shape(200, 0, 400))
     assert far.workspace_bytes(7) == 7 * far.plan.global_bytes > 0
+    huge = Kernels(CountingDriver(blocks=40)).get(0, "solve", Shape(2000, 0, 3000))
+    assert 1 < huge.grid_limit < 400
+    assert huge.workspace_bytes(huge.grid_limit) <= MOST_WORKSPACE
     total = kernels.get(0, "sum", shape)  # one thread for each word, however many
     assert total.grid(10**6) == 10**6 // 32
     assert total.workspace_bytes(5) == 0
@@ -393,3 +396,16 @@ def compile_c():
         assert done.returncode == 0, done.stderr[-4000:]
 
     return check
+
+
+def test_what_does_not_fit_into_global_memory_is_refused():
+    with pytest.raises(gd.BackendError, match=r"n=20000.*global memory"):
+        plan("solve", Shape(20000, 0, 20000), architecture("sm_90"))
+
+
+def test_a_level_that_is_asked_for_binds_the_fast_run_alone_where_others_do_not_fit(monkeypatch):
+    monkeypatch.setenv("GPUDIFF_GPU_LEVEL", "0")
+    shape, kernels = Shape(56, 0, 104), Kernels(CountingDriver())
+    monkeypatch.setenv("GPUDIFF_GPU_GROUP", "16")
+    assert kernels.get(0, "solve", shape).plan.level == 0
+    assert kernels.get(0, "careful", shape).plan.level > 0

@@ -20,6 +20,7 @@ from gpudiff.jit.plan import Plan, architecture, overrides, plan
 from gpudiff.jit.specification import Shape, Specification
 
 LARGEST_GRID = 2**31 - 1
+MOST_WORKSPACE = 1 << 30  # bytes: of problems whose data lie in global memory fewer are worked on at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,8 +146,14 @@ class Kernels:
         machine = architecture(facts.arch)
         # The table decides, so that what was compiled ahead for the architecture is what runs; a device may have less.
         shared = min(machine.shared, facts.shared_per_multiprocessor, facts.shared_per_block + machine.reserved)
+        machine = machine._replace(shared=shared)
         group, level = overrides() if kind != "sum" else (None, None)
-        laid = plan(kind, shape, machine._replace(shared=shared), quick, group, level)
+        try:
+            laid = plan(kind, shape, machine, quick, group, level)
+        except BackendError:
+            if kind == "solve" or level is None:
+                raise
+            laid = plan(kind, shape, machine, quick, group)  # a level is asked for to measure the fast run with it
         specification = laid.specification(kind, shape, quick)
         name = specification.describe()
         compiled = self.driver.compile(specification.source(), facts.arch, name)
@@ -159,6 +166,8 @@ class Kernels:
                 f"{laid.shared_per_block} bytes of shared memory, {usage}; please report this"
             )
         limit = LARGEST_GRID if kind == "sum" else facts.multiprocessors * blocks
+        if laid.global_bytes:
+            limit = max(1, min(limit, MOST_WORKSPACE // (laid.global_bytes * laid.groups_per_block)))
         seconds = time.perf_counter() - start
         with self._lock:
             self.compile_seconds += seconds

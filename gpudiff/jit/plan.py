@@ -22,6 +22,7 @@ EVERYTHING_FAR = LEVELS[-1]
 REGISTERS = 65536  # of 32 bits, per multiprocessor, on every architecture below
 REGISTERS_PER_THREAD = 255  # what the kernels take; with fewer they spill, and compile for longer
 ENOUGH_WARPS = 8  # resident on a multiprocessor: two for each of its schedulers hide most of the latency
+MOST_GLOBAL = 2**31 - 1  # bytes of a problem's workspace: the kernels count in 32 bits
 STATIC_SHARED = 2048  # bytes that a block of several warps declares for its reductions, at most
 
 
@@ -165,7 +166,7 @@ def plan(
 
     Raises:
         ArgumentError: no kernel has such a group.
-        BackendError: the level asked for does not fit.
+        BackendError: the level asked for does not fit, or the problem is too large for the kernels altogether.
     """
     if kind == "sum":  # one thread for each word, no memory of its own
         return Plan(1, WARP, 0, 1, 0, 0)
@@ -188,20 +189,21 @@ def plan(
         wanted = "any level" if level is None else f"level {level}"
         raise BackendError(
             f"cuda: {wanted} of the {kind} kernel for {shape.describe()}, group {group}, takes more than the "
-            f"{machine.shared_per_block} bytes of shared memory of a block"
+            f"{machine.shared_per_block} bytes of shared memory of a block, or than {MOST_GLOBAL} bytes of global "
+            "memory"
         )
     return best[1]
 
 
 def _lay(kind: str, shape: Shape, machine: Architecture, quick: str, group: int, level: int) -> Plan | None:
-    """The plan with this group and level; None if a block's shared memory does not fit.
+    """The plan with this group and level; None if its memory does not fit.
 
     `min_blocks` is how many blocks can be resident when each thread has its registers.
     """
     threads = max(WARP, group)
     shared, far = memory(kind, shape, quick, level, group)
     block = shared * (threads // group) + (STATIC_SHARED if threads > WARP else 0)
-    if block > machine.shared_per_block:
+    if block > machine.shared_per_block or far > MOST_GLOBAL:
         return None
     resident = min(
         machine.shared // max(1, block + machine.reserved),
