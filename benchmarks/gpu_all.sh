@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, in one command and in about 20 minutes on an H200:
+# Everything that needs a GPU, in one command and in about half an hour on an H200:
 #
-#   benchmarks/gpu_all.sh OUT    the tests marked gpu, compute-sanitizer on a short set, the tuning pass, the benchmark
+#   benchmarks/gpu_all.sh OUT    the tests marked gpu, compute-sanitizer on a short set, the tuning pass, the
+#                                benchmark, and last the properties of every backend, which compile for long
 #
 # OUT gets log.txt, tuning.json, gpu.json, gpu.png and summary.txt. Each phase has a time limit of its own and none stops
 # the next; what a phase has measured when its time is up stays. The exit status is 0 if all that could run passed.
 #
 #   WHEELS=dir    packages that this Python lacks, as wheels; with it nothing is looked for on a network
 #   PYTHON=path   the interpreter, by default python3; it has torch, NumPy, SciPy, pytest and the CUDA packages
-#   PHASES="…"    only these of: install device tests sanitize tune bench
+#   PHASES="…"    only these of: install device tests sanitize tune bench properties
 #   SCALE=0.1     multiplies all time limits
 #   WORK=dir      what is installed and compiled, by default build/gpu; later calls with other PHASES find it there
 #
@@ -31,7 +32,7 @@ limited() { awk -v seconds="$1" -v scale="$scale" 'BEGIN { printf "%d", seconds 
 
 phase() { # phase NAME SECONDS: runs the function of that name in a process of its own
   local name=$1 limit start=$SECONDS code=0 verdict
-  [[ " ${PHASES:-install device tests sanitize tune bench} " == *" $name "* ]] || return 0
+  [[ " ${PHASES:-install device tests sanitize tune bench properties} " == *" $name "* ]] || return 0
   limit=$(limited "$2")
   printf '\n=== %s, at most %s s\n' "$name" "$limit" | tee -a "$out/log.txt"
   # Straight to the disk: a machine that is taken away leaves what it had.
@@ -72,7 +73,10 @@ sys.exit(0 if reason is None else f"the cuda backend cannot be used: {reason}")
 PYTHON
 }
 
-tests() { cd "$work" && "$python" -m pytest -m gpu -q -rs --durations=10 -p no:cacheprovider "$repository/tests"; }
+on_gpu() { cd "$work" && "$python" -m pytest -m gpu -q -rs --durations=10 -p no:cacheprovider "$@"; }
+tests() { on_gpu "$repository/tests" --ignore "$repository/tests/test_gpu_properties.py"; }
+# Hundreds of structures, each of which takes seconds to compile: as many as there is time for.
+properties() { on_gpu "$repository/tests/test_gpu_properties.py"; }
 
 # The sanitizers slow a kernel down a hundredfold: a few small problems through every kernel, each tool on its own.
 sanitize() {
@@ -99,13 +103,14 @@ tune() {
 
 bench() { bench_on_gpu --seconds 0.05 --limit "$(limited 420)" --json "$out/gpu.json" --plot; }
 
-export -f install device tests sanitize tune bench bench_on_gpu limited
+export -f install device tests properties on_gpu sanitize tune bench bench_on_gpu limited
 phase install 300
 phase device 60
 phase tests 240
 phase sanitize 240
 phase tune 240
 phase bench 480
+phase properties 600
 
 printf '\n'
 printf 'total      %4d s\n' $((SECONDS - started)) >>"$out/summary.txt"
