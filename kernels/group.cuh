@@ -64,31 +64,39 @@ constexpr bool kCooperative = GroupTraits<G>::cooperative;
 GD_HD double larger(double a, double b) { return fmax(a, b); }
 GD_HD float larger(float a, float b) { return fmaxf(a, b); }
 
-// SIZE neighbouring lanes of one warp; SIZE a power of two up to 32.
-template <int SIZE>
-struct Tile {
-  GD_DEVICE unsigned members() const {
-    return SIZE == 32 ? ~0u : ((1u << (SIZE & 31)) - 1u) << (threadIdx.x & 31u & ~(SIZE - 1u));
-  }
-  GD_DEVICE int rank() const { return int(threadIdx.x & (SIZE - 1u)); }
-  GD_DEVICE constexpr int size() const { return SIZE; }
-  GD_DEVICE void sync(GD_SITE) const { GD_SYNC_WARP(members()); }
+// The reductions of one value, from those of several.
+template <class Self>
+struct SingleReductions {
   template <class T>
   GD_DEVICE T sum(T a) const {
     T all[1] = {a};
-    sums(all);
+    self().sums(all);
     return all[0];
   }
   template <class T>
   GD_DEVICE T max(T a) const {
     T all[1] = {a};
-    maxima(all);
+    self().maxima(all);
     return all[0];
   }
   template <class T>
   GD_DEVICE T min(T a) const {
     return -max(-a);
   }
+
+ private:
+  GD_DEVICE const Self& self() const { return static_cast<const Self&>(*this); }
+};
+
+// SIZE neighbouring lanes of one warp; SIZE a power of two up to 32.
+template <int SIZE>
+struct Tile : SingleReductions<Tile<SIZE>> {
+  GD_DEVICE unsigned members() const {
+    return SIZE == 32 ? ~0u : ((1u << (SIZE & 31)) - 1u) << (threadIdx.x & 31u & ~(SIZE - 1u));
+  }
+  GD_DEVICE int rank() const { return int(threadIdx.x & (SIZE - 1u)); }
+  GD_DEVICE constexpr int size() const { return SIZE; }
+  GD_DEVICE void sync(GD_SITE) const { GD_SYNC_WARP(members()); }
   template <class T, int N>
   GD_DEVICE void sums(T (&a)[N]) const {
     GD_NO_UNROLL for (int o = SIZE / 2; o > 0; o >>= 1) {
@@ -111,28 +119,12 @@ struct Tile {
 
 // All THREADS of a block, a multiple of 32.
 template <int THREADS>
-struct Block {
+struct Block : SingleReductions<Block<THREADS>> {
   static constexpr int kWarps = THREADS / 32, kValues = 16;
 
   GD_DEVICE int rank() const { return int(threadIdx.x); }
   GD_DEVICE constexpr int size() const { return THREADS; }
   GD_DEVICE void sync(GD_SITE) const { GD_SYNC_BLOCK(); }
-  template <class T>
-  GD_DEVICE T sum(T a) const {
-    T all[1] = {a};
-    sums(all);
-    return all[0];
-  }
-  template <class T>
-  GD_DEVICE T max(T a) const {
-    T all[1] = {a};
-    maxima(all);
-    return all[0];
-  }
-  template <class T>
-  GD_DEVICE T min(T a) const {
-    return -max(-a);
-  }
   template <class T, int N>
   GD_DEVICE void sums(T (&a)[N]) const {
     Tile<32>{}.sums(a);

@@ -2,6 +2,7 @@
 #pragma once
 #include "../equilibrate.cuh"
 #include "../system.cuh"
+#include "data_rules.cuh"
 #include "job.h"
 
 namespace GD_NAMESPACE {
@@ -140,7 +141,7 @@ struct Instance {
       for (index_t k = rows.zero; k < rows.zero + rows.nonnegative; k++)
         if (absent[k])
           for (index_t j = 0; j < n; j++) A_copy[k * n + j] = 0;
-    return has_P ? symmetrise(plain ? 1e-10 : 1e-5) : Gathered::good;
+    return has_P ? symmetrise(symmetry_tolerance(!plain)) : Gathered::good;
   }
 
   // Rounding may differ between the triangles; more than that is a mistake of the caller's.
@@ -169,7 +170,7 @@ struct Instance {
     const index_t n = order;
     double largest = 0;
     for (index_t i = 0; i < n; i++) largest = maximum(absolute(P[i * n + i]), largest);
-    const double tolerance = 1e-9 * (largest > 0 ? largest : 1);
+    const double tolerance = kConvexTolerance * (largest > 0 ? largest : 1);
     for (index_t i = 0; i < n; i++) {
       double* row = work + i * (i + 1) / 2;
       for (index_t j = 0; j <= i; j++) {

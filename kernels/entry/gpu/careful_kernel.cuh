@@ -6,46 +6,24 @@
 
 namespace GD_NAMESPACE {
 
-struct CarefulSolver {
-  const gd_gpu_solve& call;
-  const Layout<Quick>& layout;
-  const Workspace& memory;
-  const StageSettings stages;
-  const Shape shape;
-  Kept<Quick> kept;
-  unsigned long long interior = 0, newton = 0;
-
+struct CarefulSolver : ProblemSolver {
   GD_DEVICE CarefulSolver(const gd_gpu_solve& call_, const Layout<Quick>& layout_, const Workspace& memory_)
-      : call(call_), layout(layout_), memory(memory_),
-        stages(stage_settings(call_.settings, sizeof(Data) == 4, sizeof(Quick) == 4)), shape(structure()) {
-    kept.carve(shape, false, layout.kept_at(memory.near, memory.far));
-  }
+      : ProblemSolver(call_, layout_, memory_, false) {}
 
   // `before`: what the problem has cost so far.
   template <class G>
   GD_DEVICE void solve(const G& g, const gd_unfinished& before) {
     const long long index = before.index;
     const bool polish = call.settings.polish != 0;
-    char* const core = layout.core_at(memory.near, memory.far);
     const Problem problem(call.P, call.q, call.A, call.b, index);
     const Results results{call, index};
-    g.sync();
-    problem.find_absent(g, kept.absent);
-    g.sync();
-    if (!polish) {  // otherwise the data have passed already
-      if (!problem.acceptable(g, kept.absent)) return results.failure(g, GD_INVALID_DATA, 0);
-#if GD_HAS_P
-      if (call.settings.check_convex && !problem.convex(g, reinterpret_cast<double*>(core)))
-        return results.failure(g, GD_INVALID_DATA, 0);
-#endif
-      g.sync();
-    }
-    const double c = problem.equilibrate(g, shape, kept, core);
+    const double c = prepare(g, problem, results, !polish);  // with polish, the data have passed before
+    if (c == 0) return;
 
     InteriorState<double> state;
     MapState<double> map;
-    carve_careful(shape, state, map, core, layout.bulk_at(memory.near, memory.far, layout.exact, 0));
-    clear(g, core, layout.exact.core);
+    carve_careful(shape, state, map, core(), layout.bulk_at(memory.near, memory.far, layout.exact, 0));
+    clear(g, core(), layout.exact.core);
     problem.load(g, kept, c, state.w, state.unit_x, state.unit_z);
     g.sync();
     GD_NO_UNROLL for (index_t j = g.rank(); j < GD_N; j += g.size()) map.unit_x[j] = state.unit_x[j];
@@ -106,8 +84,5 @@ extern "C" __global__ void __launch_bounds__(GD_THREADS, GD_MIN_BLOCKS) gd_caref
                 [&](const Group& group, long long item) GD_LAMBDA {
                   solver.solve(group, polish ? call.unfinished[item] : gd_unfinished{int32_t(item), 0, 0});
                 });
-  if (g.rank() == 0) {
-    atomicAdd(reinterpret_cast<unsigned long long*>(&call.control->interior), solver.interior);
-    atomicAdd(reinterpret_cast<unsigned long long*>(&call.control->newton), solver.newton);
-  }
+  solver.report_work(g);
 }

@@ -1,4 +1,5 @@
-// The interior point of ipm/solve.cuh on a GPU: one problem for each group.
+// What the kernels of a solve have in common: a problem made ready, and the interior point of ipm/solve.cuh for one
+// problem of each group.
 #pragma once
 #include "results.cuh"
 
@@ -31,5 +32,52 @@ GD_DEVICE void start_interior_point(const G& g, InteriorState<T>& state, double 
   state.since_best = T(0);
   compute_products(g, state);
 }
+
+struct ProblemSolver {
+  const gd_gpu_solve& call;
+  const Layout<Quick>& layout;
+  const Workspace& memory;
+  const StageSettings stages;
+  const Shape shape;
+  Kept<Quick> kept;
+  unsigned long long interior = 0, newton = 0;  // work
+
+  // `hands_over`: a point goes from stage to stage.
+  GD_DEVICE ProblemSolver(const gd_gpu_solve& call_, const Layout<Quick>& layout_, const Workspace& memory_,
+                          bool hands_over)
+      : call(call_), layout(layout_), memory(memory_),
+        stages(stage_settings(call_.settings, sizeof(Data) == 4, sizeof(Quick) == 4)), shape(structure()) {
+    kept.carve(shape, hands_over, layout.kept_at(memory.near, memory.far));
+  }
+
+  GD_DEVICE char* core() const { return layout.core_at(memory.near, memory.far); }
+
+  // Equilibrates a problem, having looked at its data if `look`. Returns the cost factor, or 0 where the data are bad:
+  // then that has been written.
+  template <class G>
+  GD_DEVICE double prepare(const G& g, const Problem& problem, const Results& results, bool look) const {
+    g.sync();
+    problem.find_absent(g, kept.absent);
+    g.sync();
+    if (look) {
+      bool good = problem.acceptable(g, kept.absent);
+#if GD_HAS_P
+      if (good && call.settings.check_convex) good = problem.convex(g, reinterpret_cast<double*>(core()));
+#endif
+      if (!good) {
+        results.failure(g, GD_INVALID_DATA, 0);
+        return 0;
+      }
+      g.sync();
+    }
+    return problem.equilibrate(g, shape, kept, core());
+  }
+
+  GD_DEVICE void report_work(const Group& g) const {
+    if (g.rank() != 0) return;
+    atomicAdd(reinterpret_cast<unsigned long long*>(&call.control->interior), interior);
+    atomicAdd(reinterpret_cast<unsigned long long*>(&call.control->newton), newton);
+  }
+};
 
 }  // namespace GD_NAMESPACE

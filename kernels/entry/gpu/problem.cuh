@@ -1,6 +1,7 @@
 // One problem on its way from the caller's arrays into a group's memory: looked at, equilibrated, loaded.
 #pragma once
 #include "../../equilibrate.cuh"
+#include "../data_rules.cuh"
 #include "structure.cuh"
 
 namespace GD_NAMESPACE {
@@ -70,7 +71,7 @@ struct Problem {
     }
 #endif
     g.maxima(r);
-    return r[0] == 0 && r[1] <= r[2] * (sizeof(Data) == 8 ? 1e-10 : 1e-5);
+    return r[0] == 0 && r[1] <= r[2] * symmetry_tolerance(sizeof(Data) == 4);
   }
 
   // Fills D and E of `kept`; returns the cost factor c.
@@ -124,7 +125,7 @@ struct Problem {
     double largest = 0;
     GD_NO_UNROLL for (index_t i = g.rank(); i < GD_N; i += g.size()) largest = maximum(absolute(P(i, i)), largest);
     largest = g.max(largest);
-    const double tolerance = 1e-9 * (largest > 0 ? largest : 1);
+    const double tolerance = kConvexTolerance * (largest > 0 ? largest : 1);
     GD_NO_UNROLL for (index_t i = g.rank(); i < GD_N; i += g.size()) for (index_t j = 0; j <= i; j++)
         work[i * (i + 1) / 2 + j] = 0.5 * P(i, j) + 0.5 * P(j, i) + (i == j ? tolerance : 0);
     bool good = true;

@@ -5,37 +5,16 @@
 
 namespace GD_NAMESPACE {
 
-struct FastSolver {
-  const gd_gpu_solve& call;
-  const Layout<Quick>& layout;
-  const Workspace& memory;
-  const StageSettings stages;
-  const Shape shape;
-  Kept<Quick> kept;
-  unsigned long long interior = 0, newton = 0;
-
+struct FastSolver : ProblemSolver {
   GD_DEVICE FastSolver(const gd_gpu_solve& call_, const Layout<Quick>& layout_, const Workspace& memory_)
-      : call(call_), layout(layout_), memory(memory_),
-        stages(stage_settings(call_.settings, sizeof(Data) == 4, sizeof(Quick) == 4)), shape(structure()) {
-    kept.carve(shape, true, layout.kept_at(memory.near, memory.far));
-  }
-
-  GD_DEVICE char* core() const { return layout.core_at(memory.near, memory.far); }
+      : ProblemSolver(call_, layout_, memory_, true) {}
 
   template <class G>
   GD_DEVICE void solve(const G& g, long long index) {
     const Problem problem(call.P, call.q, call.A, call.b, index);
     const Results results{call, index};
-    g.sync();
-    problem.find_absent(g, kept.absent);
-    g.sync();
-    if (!problem.acceptable(g, kept.absent)) return results.failure(g, GD_INVALID_DATA, 0);
-#if GD_HAS_P
-    if (call.settings.check_convex && !problem.convex(g, reinterpret_cast<double*>(core())))
-      return results.failure(g, GD_INVALID_DATA, 0);
-#endif
-    g.sync();
-    const double c = problem.equilibrate(g, shape, kept, core());
+    const double c = prepare(g, problem, results, true);
+    if (c == 0) return;
     int iterations = 0, factorisations = 0;
     bool warm = call.warm_x.data != nullptr, last_chance = !warm;
     GD_NO_UNROLL for (;; warm = false,
@@ -131,8 +110,5 @@ extern "C" __global__ void __launch_bounds__(GD_THREADS, GD_MIN_BLOCKS) gd_solve
   FastSolver solver(call, layout, memory);
   for_each_item(g, call.batch, &call.control->next,
                 [&](const Group& group, long long index) GD_LAMBDA { solver.solve(group, index); });
-  if (g.rank() == 0) {
-    atomicAdd(reinterpret_cast<unsigned long long*>(&call.control->interior), solver.interior);
-    atomicAdd(reinterpret_cast<unsigned long long*>(&call.control->newton), solver.newton);
-  }
+  solver.report_work(g);
 }
