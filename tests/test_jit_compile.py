@@ -247,14 +247,14 @@ def test_what_crashed_processes_left_is_removed(folder):
 def test_many_processes_share_a_folder(run_python, folder):
     """Each stores and reads all keys over and over; nobody ever sees anything but a whole entry."""
     code = """
-import logging, sys
+import logging, random, sys
 from gpudiff.jit.cache import Cache
 from gpudiff.jit.driver import Compiled, Usage
 logging.basicConfig(level=logging.WARNING, stream=sys.stdout)
 cache = Cache(limit=400_000)
 found = 0
 for turn in range(60):
-    for key in range(8):
+    for key in random.Random(turn).choices(range(8), k=8):  # in turn, each would be the one just thrown out
         entry = cache.get(f"key{key}")
         assert entry is None or entry.cubin == bytes([key]) * 100_000
         found += entry is not None
