@@ -310,7 +310,8 @@ def test_repr_and_failures(rng, capsys):
     data["lb"][3, 1], data["ub"][3, 1] = 5, 4
     sol = gd.solve_qp(**data)
     text = repr(sol)
-    assert text.startswith("QPSolution(B=6, n=5, 2 equalities, 4 inequalities, 7 bounds, float64, backend 'cpu')\n")
+    head = f"QPSolution(B=6, n=5, 2 equalities, 4 inequalities, 7 bounds, float64, backend {sol.backend!r})"
+    assert text.startswith(head + "\n")
     for word in (f"z [6, {k}]", f"z_box [6, {n}]", "5 SOLVED, 1 PRIMAL_INFEASIBLE"):
         assert word in text
     with pytest.raises(gd.SolveError) as error:
