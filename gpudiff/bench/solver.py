@@ -65,8 +65,8 @@ class Session(Protocol):
         ...
 
 
-class Solver(Protocol):
-    """A solver that can be benchmarked."""
+class Candidate(Protocol):
+    """What is asked of every solver, wherever it is measured."""
 
     name: str
     differentiates: bool
@@ -86,6 +86,10 @@ class Solver(Protocol):
     def settings(self) -> dict[str, Any]:
         """What was changed from the solver's defaults; written to the JSON."""
         ...
+
+
+class Solver(Candidate, Protocol):
+    """A solver that can be benchmarked."""
 
     def prepare(self, batch: Batch, derivatives: bool) -> Session:
         """A session for this batch; not timed."""

@@ -1,6 +1,6 @@
 """Kernels ready to launch: for a device and a shape the loaded function with its launch geometry.
 
-The first call for a shape compiles (a second or so for each kernel) or finds it on disk (a millisecond); later ones are
+The first call for a shape compiles (some seconds for each kernel) or finds it on disk (a millisecond); later ones are
 one look into a dictionary. Several threads may ask at once: a kernel is compiled by one of them, the others wait for
 it, and different kernels compile side by side, as the compiler does not hold Python's lock.
 """

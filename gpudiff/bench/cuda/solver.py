@@ -17,7 +17,7 @@ from gpudiff.bench.cuda.data import Part, on_host
 from gpudiff.bench.cuda.device import to_host
 from gpudiff.bench.families import Batch
 from gpudiff.bench.ours import Gpudiff
-from gpudiff.bench.solver import Gradients, Outcome
+from gpudiff.bench.solver import Candidate, Gradients, Outcome
 
 
 @dataclass
@@ -47,27 +47,8 @@ class DeviceSession(Protocol):
         ...
 
 
-class DeviceSolver(Protocol):
-    """A solver that can be benchmarked on a device. See ``gpudiff.bench.solver.Solver`` for the common members."""
-
-    name: str
-    differentiates: bool
-
-    def unavailable(self) -> str | None:
-        """None if the solver can be used here, otherwise the reason why not."""
-        ...
-
-    def version(self) -> str:
-        """The installed version."""
-        ...
-
-    def supports(self, batch: Batch) -> bool:
-        """Whether the solver takes problems with these cones and this objective."""
-        ...
-
-    def settings(self) -> dict[str, Any]:
-        """What was changed from the solver's defaults; written to the JSON."""
-        ...
+class DeviceSolver(Candidate, Protocol):
+    """A solver that can be benchmarked on a device."""
 
     def prepare_parts(self, parts: Sequence[Part], derivatives: bool) -> DeviceSession:
         """A session for these batches; not timed."""

@@ -57,11 +57,15 @@ struct Problem {
   template <class G>
   GD_DEVICE bool acceptable(const G& g, const unsigned char* absent) const {
     double r[3] = {0, 0, 0};  // a fault; the largest difference between the triangles of P; its largest entry
-    GD_NO_UNROLL for (index_t k = g.rank(); k < kTotalRows;
-                      k += g.size()) if (!absent[k] && !is_finite(b[caller_row(k)])) r[0] = 1;
-    GD_NO_UNROLL for (index_t j = g.rank(); j < GD_N; j += g.size()) if (!is_finite(q[j])) r[0] = 1;
-    GD_UNROLL_FOUR for (index_t e = g.rank(); e < kTotalRows * GD_N;
-                        e += g.size()) if (!is_finite(A(e / kPitch, e % kPitch))) r[0] = 1;
+    GD_NO_UNROLL for (index_t k = g.rank(); k < kTotalRows; k += g.size()) {
+      if (!absent[k] && !is_finite(b[caller_row(k)])) r[0] = 1;
+    }
+    GD_NO_UNROLL for (index_t j = g.rank(); j < GD_N; j += g.size()) {
+      if (!is_finite(q[j])) r[0] = 1;
+    }
+    GD_UNROLL_FOUR for (index_t e = g.rank(); e < kTotalRows * GD_N; e += g.size()) {
+      if (!is_finite(A(e / kPitch, e % kPitch))) r[0] = 1;
+    }
 #if GD_HAS_P
     GD_UNROLL_FOUR for (index_t e = g.rank(); e < GD_N * GD_N; e += g.size()) {
       const double here = P(e / kPitch, e % kPitch), mirrored = P(e % kPitch, e / kPitch);
@@ -126,8 +130,10 @@ struct Problem {
     GD_NO_UNROLL for (index_t i = g.rank(); i < GD_N; i += g.size()) largest = maximum(absolute(P(i, i)), largest);
     largest = g.max(largest);
     const double tolerance = kConvexTolerance * (largest > 0 ? largest : 1);
-    GD_NO_UNROLL for (index_t i = g.rank(); i < GD_N; i += g.size()) for (index_t j = 0; j <= i; j++)
+    GD_NO_UNROLL for (index_t i = g.rank(); i < GD_N; i += g.size()) {
+      for (index_t j = 0; j <= i; j++)
         work[i * (i + 1) / 2 + j] = 0.5 * P(i, j) + 0.5 * P(j, i) + (i == j ? tolerance : 0);
+    }
     bool good = true;
     for (index_t j = 0; j < GD_N && good; j++) {
       g.sync();
@@ -136,8 +142,10 @@ struct Problem {
       const double inverse = inverse_square_root(good ? pivot : 1.0);
       GD_NO_UNROLL for (index_t i = j + 1 + g.rank(); i < GD_N; i += g.size()) work[i * (i + 1) / 2 + j] *= inverse;
       g.sync();
-      GD_NO_UNROLL for (index_t i = j + 1 + g.rank(); i < GD_N; i += g.size()) for (index_t l = j + 1; l <= i; l++)
+      GD_NO_UNROLL for (index_t i = j + 1 + g.rank(); i < GD_N; i += g.size()) {
+        for (index_t l = j + 1; l <= i; l++)
           work[i * (i + 1) / 2 + l] -= work[i * (i + 1) / 2 + j] * work[l * (l + 1) / 2 + j];
+      }
     }
     g.sync();
     return good;
@@ -152,8 +160,9 @@ GD_DEVICE void clear(const G& g, char* memory, index_t bytes) {
     double value[2];
   };
   g.sync();
-  GD_NO_UNROLL for (index_t i = g.rank(); i < bytes / 16; i += g.size()) reinterpret_cast<Line*>(memory)[i] =
-      Line{{0, 0}};
+  GD_NO_UNROLL for (index_t i = g.rank(); i < bytes / 16; i += g.size()) {
+    reinterpret_cast<Line*>(memory)[i] = Line{{0, 0}};
+  }
   g.sync();
 }
 

@@ -52,12 +52,15 @@ struct Results {
     const double unbounded = call.zero_on_failure ? 0.0 : infinity();
     const bool primal = outcome::is_primal(outcome), zeros = call.zero_on_failure != 0;
     double product = 0;
-    if (primal)
-      GD_NO_UNROLL for (index_t k = g.rank(); k < kTotalRows; k += g.size()) product -=
-          double(state.z[k]) * double(state.w.b[k]);
-    else
-      GD_NO_UNROLL for (index_t j = g.rank(); j < GD_N; j += g.size()) product -=
-          double(state.x[j]) * double(state.w.q[j]);
+    if (primal) {
+      GD_NO_UNROLL for (index_t k = g.rank(); k < kTotalRows; k += g.size()) {
+        product -= double(state.z[k]) * double(state.w.b[k]);
+      }
+    } else {
+      GD_NO_UNROLL for (index_t j = g.rank(); j < GD_N; j += g.size()) {
+        product -= double(state.x[j]) * double(state.w.q[j]);
+      }
+    }
     // Equilibrated: bᵀz is what it is outside (z·E against b/E, the cost factor cancels in the direction); qᵀx is c
     // times it.
     const double scale = 1 / g.sum(product);

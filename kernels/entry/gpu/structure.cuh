@@ -1,12 +1,19 @@
 // What is compiled into a GPU kernel: the structure of the problems it solves, and who works on one. The macros come
 // from gpudiff/jit/specification.py.
 //
-//     GD_N, GD_ZERO_ROWS, GD_NONNEGATIVE_ROWS, GD_SECOND_ORDER_COUNT     sizes; rows in the kernel's order: zero,
-//     nonnegative, GD_SECOND_ORDER_DIMENSIONS                               second-order cones GD_ROW_OF kernel row →
-//     caller's row; absent: the same GD_HAS_P                                                 1: quadratic objective
-//     GD_DATA, GD_QUICK                                        element type; scalar of the fast interior point
-//     GD_GROUP, GD_THREADS                                     threads per problem, and per block
-//     GD_LEVEL, GD_MIN_BLOCKS                                  memory layout (layout.cuh); blocks per multiprocessor
+//     GD_N                          variables
+//     GD_ZERO_ROWS                  rows in the kernel's order: of the zero cone,
+//     GD_NONNEGATIVE_ROWS           of the nonnegative cone,
+//     GD_SECOND_ORDER_COUNT         and second-order cones
+//     GD_SECOND_ORDER_DIMENSIONS    of those
+//     GD_ROW_OF                     kernel row → caller's row; absent: the same
+//     GD_HAS_P                      1: quadratic objective
+//     GD_DATA                       element type
+//     GD_QUICK                      scalar of the fast interior point
+//     GD_GROUP                      threads per problem
+//     GD_THREADS                    threads per block
+//     GD_LEVEL                      memory layout (layout.cuh)
+//     GD_MIN_BLOCKS                 blocks per multiprocessor
 #pragma once
 #include "../stages.cuh"
 #include "arguments.h"

@@ -70,8 +70,9 @@ GD_DEVICE void vjp(const G& g, Differentiator& d, long long index, double* sums)
   double *a = map.u, *cv = map.t;
   g.sync();
   GD_NO_UNROLL for (index_t j = g.rank(); j < GD_N; j += g.size()) a[j] *= double(kept.D[j]) * d.c;
-  GD_NO_UNROLL for (index_t k = g.rank(); k < kTotalRows; k += g.size()) cv[k] =
-      (kept.absent[k] ? 0.0 : cv[k] * double(kept.E[k])) + map.s[k];
+  GD_NO_UNROLL for (index_t k = g.rank(); k < kTotalRows; k += g.size()) {
+    cv[k] = (kept.absent[k] ? 0.0 : cv[k] * double(kept.E[k])) + map.s[k];
+  }
   g.sync();
   // Envelope: obj adds ½xxᵀ, x, yxᵀ and −y.
   if (P_bar) GD_NO_UNROLL for (index_t e = g.rank(); e < GD_N * GD_N; e += g.size()) {
