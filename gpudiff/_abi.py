@@ -10,10 +10,11 @@ import ctypes
 from ctypes import POINTER, c_char_p, c_double, c_int, c_int32, c_int64, c_void_p
 from typing import Any
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 
 OK, OUT_OF_MEMORY, ASYMMETRIC_P, BAD_ARGUMENT = range(4)  # enum gd_result
 DTYPE = {"float64": 0, "float32": 1}  # enum gd_dtype
+METHOD = {"ipm": 0, "active_set": 1}  # enum gd_method
 
 
 class Tensor(ctypes.Structure):
@@ -58,6 +59,7 @@ class CSettings(ctypes.Structure):
         ("polish", c_int32),
         ("check_convex", c_int32),
         ("threads", c_int32),
+        ("method", c_int32),
     )
 
 
@@ -86,6 +88,8 @@ class CReport(ctypes.Structure):
         ("interior", c_int64),
         ("newton", c_int64),
         ("resumed", c_int64),
+        ("fallbacks", c_int64),
+        ("changes", c_int64),
         ("flops", c_double),
     )
 

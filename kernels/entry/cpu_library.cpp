@@ -125,11 +125,11 @@ int for_each_chunk(const gd_problem& p, int threads, long chunk, long bytes, gd_
   std::atomic<long> next{0};
   std::atomic<bool> failed{false};
   std::mutex mutex;
-  Counters total{0, 0, 0, 0.0, -1};
+  Counters total{0, 0, 0, 0, 0, 0.0, -1};
   auto worker = [&] {
     Memory memory(bytes);
     if (!memory.data) failed = true;
-    Counters mine{0, 0, 0, 0.0, -1};
+    Counters mine{0, 0, 0, 0, 0, 0.0, -1};
     for (;;) {
       const long c = next.fetch_add(1);
       if (c >= count) break;
@@ -141,6 +141,8 @@ int for_each_chunk(const gd_problem& p, int threads, long chunk, long bytes, gd_
     total.interior += mine.interior;
     total.newton += mine.newton;
     total.resumed += mine.resumed;
+    total.fallbacks += mine.fallbacks;
+    total.changes += mine.changes;
     total.flops += mine.flops;
     if (mine.asymmetric >= 0 && (total.asymmetric < 0 || mine.asymmetric < total.asymmetric)) {
       total.asymmetric = mine.asymmetric;
@@ -154,7 +156,9 @@ int for_each_chunk(const gd_problem& p, int threads, long chunk, long bytes, gd_
   }
   worker();
   for (std::thread& t : pool) t.join();
-  if (report) *report = {total.asymmetric, total.interior, total.newton, total.resumed, total.flops};
+  if (report)
+    *report = {total.asymmetric, total.interior, total.newton, total.resumed,
+               total.fallbacks,  total.changes,  total.flops};
   if (failed) return GD_OUT_OF_MEMORY;
   return total.asymmetric >= 0 ? GD_ASYMMETRIC_P : GD_OK;
 }
@@ -184,7 +188,7 @@ extern "C" {
 int gd_solve(const gd_problem* problem, const gd_settings* settings, const gd_tensor* warm_x, const gd_tensor* warm_y,
              const gd_tensor* warm_s, gd_solution* out, gd_report* report) try {
   const RowOrder order(*problem);
-  if (report) *report = {-1, 0, 0, 0, 0.0};
+  if (report) *report = {-1, 0, 0, 0, 0, 0, 0.0};
   if (!order.valid) return GD_BAD_ARGUMENT;
   if (problem->batch == 0) return GD_OK;
   const Variant& v = *current_variant().load();
@@ -207,7 +211,7 @@ int gd_jvp(const gd_problem* problem, const gd_settings* settings, const gd_poin
            const gd_tensor* q_dot, const gd_tensor* A_dot, const gd_tensor* b_dot, gd_tensor* x_dot, gd_tensor* y_dot,
            gd_tensor* s_dot, gd_tensor* obj_dot, gd_report* report) try {
   const RowOrder order(*problem);
-  if (report) *report = {-1, 0, 0, 0, 0.0};
+  if (report) *report = {-1, 0, 0, 0, 0, 0, 0.0};
   if (!order.valid) return GD_BAD_ARGUMENT;
   if (problem->batch == 0) return GD_OK;
   const Variant& v = *current_variant().load();
@@ -227,7 +231,7 @@ int gd_vjp(const gd_problem* problem, const gd_settings* settings, const gd_poin
            const gd_tensor* y_bar, const gd_tensor* s_bar, const gd_tensor* obj_bar, gd_tensor* P_bar, gd_tensor* q_bar,
            gd_tensor* A_bar, gd_tensor* b_bar, gd_report* report) try {
   const RowOrder order(*problem);
-  if (report) *report = {-1, 0, 0, 0, 0.0};
+  if (report) *report = {-1, 0, 0, 0, 0, 0, 0.0};
   if (!order.valid) return GD_BAD_ARGUMENT;
   const Variant& v = *current_variant().load();
   const long n = problem->n, m = problem->m;

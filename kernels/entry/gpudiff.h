@@ -24,7 +24,7 @@ typedef unsigned long long uint64_t;
 extern "C" {
 #endif
 
-#define GD_ABI_VERSION 2
+#define GD_ABI_VERSION 3
 
 #if defined(__GNUC__)
 #define GD_API __attribute__((visibility("default")))
@@ -39,6 +39,7 @@ typedef struct gd_tensor {
 } gd_tensor;
 
 enum gd_dtype { GD_FLOAT64 = 0, GD_FLOAT32 = 1 };
+enum gd_method { GD_INTERIOR_POINT = 0, GD_ACTIVE_SET = 1 };
 enum gd_cone { GD_ZERO = 0, GD_NONNEGATIVE = 1, GD_SECOND_ORDER = 2 };
 
 /* Per problem; the numbers are gpudiff.Status's. */
@@ -82,6 +83,7 @@ typedef struct gd_settings {
   int32_t polish;       /* 0: interior point alone; 1: crossover and Newton polish */
   int32_t check_convex; /* 1: an indefinite P is GD_INVALID_DATA */
   int32_t threads;      /* at least 1 */
+  int32_t method;       /* gd_method; GD_ACTIVE_SET wants zero and nonnegative cones alone */
 } gd_settings;
 
 /* Outputs of gd_solve, contiguous; any pointer may be NULL. */
@@ -91,16 +93,18 @@ typedef struct gd_solution {
   void *primal_residual, *dual_residual, *gap; /* [B], of the returned point, in the problem's own units */
   void* margin;        /* [B] relative distance of y − s to the nearest kink of the projection; 0: not differentiable */
   int8_t* status;      /* [B] gd_status */
-  int32_t* iterations; /* [B] factorisations: interior-point iterations plus Newton steps */
+  int32_t* iterations; /* [B] interior-point iterations plus Newton factorisations plus active-set changes */
 } gd_solution;
 
 /* What a call did, for benchmarks and error messages. */
 typedef struct gd_report {
-  int64_t index;    /* the offending problem where the result code speaks of one */
-  int64_t interior; /* interior-point iterations, summed over the batch */
-  int64_t newton;   /* Newton (polish) factorisations, summed over the batch */
-  int64_t resumed;  /* problems that went through the careful second interior-point run */
-  double flops;     /* operations of factorisations, solves and products; single precision counts half */
+  int64_t index;     /* the offending problem where the result code speaks of one */
+  int64_t interior;  /* interior-point iterations, summed over the batch */
+  int64_t newton;    /* Newton (polish) factorisations, summed over the batch */
+  int64_t resumed;   /* problems that went through the careful second interior-point run */
+  int64_t fallbacks; /* problems that the active-set method left to the interior point */
+  int64_t changes;   /* rows that entered or left a working set, summed over the batch */
+  double flops;      /* operations of factorisations, solves and products; single precision counts half */
 } gd_report;
 
 /* A solution as derivatives read it; status [B] contiguous. Problems neither SOLVED nor ALMOST_SOLVED get zeros. */

@@ -15,7 +15,7 @@ struct Rows {
 };
 
 struct Counters {
-  long interior, newton, resumed;
+  long interior, newton, resumed, fallbacks, changes;
   double flops;
   long asymmetric; /* index of the first problem found with an asymmetric P, or −1 */
 };
