@@ -110,15 +110,22 @@ class SecondOrder(_Rows):
 
 @dataclass(frozen=True, eq=False)
 class Product:
-    """K = K₁ × K₂ × …, rows in the order of the list; compared by identity, and one object per list of cones."""
+    """K = K₁ × K₂ × …, rows in the order of the list; compared by identity, and one object per list of cones.
+
+    Attributes:
+        cones: the cones.
+        rows: of all of them together.
+        linear: whether there are zero and nonnegative cones alone: the constraints of QPs and LPs.
+    """
 
     cones: tuple[Cone, ...]
     rows: int
+    linear: bool
 
 
 @lru_cache(maxsize=1024)
 def _product(cones: tuple[Cone, ...]) -> Product:
-    return Product(cones, sum(cone.rows for cone in cones))
+    return Product(cones, sum(cone.rows for cone in cones), all(isinstance(cone, Zero | Nonnegative) for cone in cones))
 
 
 def as_product(cones: Any) -> Product:
@@ -146,11 +153,19 @@ def as_product(cones: Any) -> Product:
 
 
 def _from_list(cones: Iterable[Any]) -> Product:
-    listed = tuple(cones)
+    global _latest
+    listed, latest = tuple(cones), _latest
+    # A loop passes the very same cones again and again: to see that costs a tenth of checking and hashing them.
+    if len(listed) == len(latest.cones) and all(map(operator.is_, listed, latest.cones)):
+        return latest
     for position, cone in enumerate(listed):
         if not isinstance(cone, Cone):
             raise ConeError(f"cones[{position}]: expected one of {_names()}, got {cone!r}")
-    return _product(listed)
+    _latest = product = _product(listed)
+    return product
+
+
+_latest = _product(())  # what a list was last read as
 
 
 def _names() -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from gpudiff._cones import Product
 from gpudiff._device import DeviceArray
 from gpudiff._errors import ShapeError
-from gpudiff._problem import CORE, DATA, Array, Problem, as_direction, chosen
-from gpudiff._settings import Settings
-from gpudiff._solution import Cotangents, Result, Tangents
+from gpudiff._problem import CORE, DATA, Array, Problem, as_array, as_direction, chosen
+from gpudiff._settings import Method, Settings
+from gpudiff._solution import Block, Cotangents, Result, Tangents, Work
 from gpudiff.backends import Backend
 
 POINT = ("x", "y", "s", "obj")
@@ -24,6 +27,16 @@ class ConeLinearization:
     settings: Settings
     result: Result
     backend: Backend
+
+    @property
+    def point(self) -> Result | Block:
+        """Where the solve ended, without the data of the problem."""
+        return self.result
+
+    def field(self, name: str) -> Any:
+        """A field of `Outcome`."""
+        value = getattr(self.result, name)
+        return value if isinstance(value, str) else item(value)
 
     def describe(self) -> str:
         """Sizes for a message."""
@@ -53,6 +66,70 @@ class ConeLinearization:
             core = getattr(result, name).shape[len(problem.lead) :]
             bars.append(None if value is None else as_direction(name, value, core, problem))
         return Cotangents(**self.backend.vjp(problem, self.settings, result, bars, chosen(wrt, DATA, "wrt")))
+
+
+class Kind(NamedTuple):
+    """What the problems that a `Single` solves have in common."""
+
+    work: Callable[[Block], Work]
+    cones: Product
+    n: int
+    dtype: np.dtype[Any]
+    settings: Settings
+    backend: Backend
+    method: Method
+
+
+class LateLinearization(ConeLinearization):
+    """The same for a problem that went the short way: the checked problem and the result are made when asked for."""
+
+    __slots__ = ("arrays", "block", "kind")
+
+    def __init__(self, kind: Kind, arrays: tuple[Array | None, Array, Array, Array], block: Block) -> None:
+        # The slots of the dataclass stay empty, for `__getattr__` to fill.
+        self.kind = kind
+        self.arrays = arrays
+        self.block = block
+
+    def __getattr__(self, name: str) -> Any:  # only for what is not there yet
+        make = _LATE.get(name)
+        if make is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        value = make(self)
+        setattr(self, name, value)
+        return value
+
+    @property
+    def point(self) -> Block:
+        """Where the solve ended, without the data of the problem."""
+        return self.block
+
+    def field(self, name: str) -> Any:
+        """A field of `Outcome`."""
+        return self.block.field(name) if name in self.block.layout.parts else ConeLinearization.field(self, name)
+
+
+def _late_problem(late: LateLinearization) -> Problem:
+    kind = late.kind
+    P, q, A, b = (
+        None if array is None else as_array(name, array) for name, array in zip(DATA, late.arrays, strict=True)
+    )
+    assert q is not None
+    return Problem(P, q, A, b, kind.cones, 1, False, kind.n, kind.cones.rows, kind.dtype)
+
+
+def _late_result(late: LateLinearization) -> Result:
+    kind, block = late.kind, late.block
+    parts: dict[str, Any] = {name: block.array(name) for name in block.layout.parts}
+    return Result(**parts, work=kind.work(block), backend=kind.backend.name, method=kind.method)
+
+
+_LATE: dict[str, Callable[[LateLinearization], Any]] = {
+    "problem": _late_problem,
+    "result": _late_result,
+    "settings": lambda late: late.kind.settings,
+    "backend": lambda late: late.kind.backend,
+}
 
 
 def item(array: Any) -> Any:

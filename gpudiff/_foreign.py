@@ -15,10 +15,11 @@ import numpy as np
 
 from gpudiff._device import DeviceArray
 from gpudiff._errors import SolveError
-from gpudiff._solution import Result
+from gpudiff._solution import Block, Outcome, Result
 
 ToCore: TypeAlias = Callable[[str, Any], Any]  # (name, the caller's array) → array of the core; may raise ArgumentError
 _ARRAYS = (np.ndarray, np.generic, DeviceArray)
+_BY_LINEARIZATION = {*Outcome.LATE, "linearization"}
 
 ToCaller: TypeAlias = Callable[[Any], Any]  # array of the core → the caller's
 
@@ -35,6 +36,16 @@ class ForeignLinearization:
     def result(self) -> Result:
         """The solution as the backend left it."""
         return self.inner.result
+
+    @property
+    def point(self) -> Result | Block:
+        """Where the solve ended; arrays of the core."""
+        return self.inner.point
+
+    def field(self, name: str) -> Any:
+        """A field of `Outcome`."""
+        value = self.inner.field(name)
+        return self.to_caller(value) if isinstance(value, _ARRAYS) else value
 
     def describe(self) -> str:
         """Sizes for a message."""
@@ -68,16 +79,20 @@ def solved(run: Callable[[], Any], to_core: ToCore, to_caller: ToCaller) -> Any:
 def foreign_solution(solution: Any, to_core: ToCore, to_caller: ToCaller, **given: Any) -> Any:
     """A solution of the core as one of the caller's arrays; `given` for the fields named there."""
     linearization = ForeignLinearization(solution.linearization, to_core, to_caller)
-    return converted(solution, to_caller, **given, linearization=linearization)
-
-
-def converted(values: Any, to_caller: ToCaller, **given: Any) -> Any:
-    """A copy of a dataclass with the caller's arrays for those of the core, and `given` for the fields named there."""
-    for name in _fields(type(values)):
+    for name in solution.POINT:
         if name not in given:
-            value = getattr(values, name)
-            given[name] = to_caller(value) if isinstance(value, _ARRAYS) else value
-    return type(values)(**given)
+            given[name] = to_caller(getattr(solution, name))
+    # What the core made beside the fields that its linearisation makes, which are converted when asked for.
+    others = {
+        name: value for name, value in vars(solution).items() if name not in _BY_LINEARIZATION and name not in given
+    }
+    return type(solution)(linearization, **given, **others)
+
+
+def converted(values: Any, to_caller: ToCaller) -> Any:
+    """A copy of a dataclass with the caller's arrays for those of the core."""
+    fields = ((name, getattr(values, name)) for name in _fields(type(values)))
+    return type(values)(**{name: to_caller(value) if isinstance(value, _ARRAYS) else value for name, value in fields})
 
 
 @lru_cache(maxsize=64)

@@ -34,8 +34,8 @@ from gpudiff._problem import (
     unify,
 )
 from gpudiff._settings import Settings, as_settings
-from gpudiff._solution import Outcome, Result, Solution
-from gpudiff._solve import finish, run
+from gpudiff._solution import Block, Outcome, Result, Solution
+from gpudiff._solve import finish, run_short
 
 QP_DATA = ("P", "q", "G", "h", "A", "b", "lb", "ub")
 QP_POINT = ("x", "y", "z", "z_box", "obj")
@@ -67,7 +67,7 @@ class QPCotangents:
     ub: Any = None
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class QPSolution(Outcome[QPTangents, QPCotangents]):
     """The solutions of a batch of quadratic programs, in the caller's own kind of array.
 
@@ -183,7 +183,8 @@ def solve_qp(
         ub: [B, n]; +inf where there is no bound.
         settings: tolerances and options; None for the defaults of `Settings`.
         backend: "auto", or the name of a backend.
-        warm_start: an earlier solution of problems of the same size to start from; its failed items are ignored.
+        warm_start: an earlier `QPSolution` of problems of the same size, and with bounds in the same places, to start
+            from; see `solve`.
 
     Returns:
         A `QPSolution` with x, y, z, z_box, obj, status, and jvp and vjp in all eight arrays.
@@ -203,31 +204,10 @@ def solve_qp(
         if not isinstance(warm_start, QPSolution):  # pyright: ignore[reportUnnecessaryIsInstance]  # user input
             raise ArgumentError(f"warm_start: expected a QPSolution or None, got {type(warm_start).__name__}")
         start = warm_start.conic
-    conic = run(stack.problem, settings, backend, start)
+    conic = run_short(stack.problem, settings, backend, start)
     y, z, z_box = stack.split(conic.y)
-    inherited = {name: getattr(conic, name) for name in _INHERITED}
-    solution = QPSolution(
-        **inherited,
-        y=y,
-        z=z,
-        z_box=z_box,
-        conic=conic,
-        linearization=_QPLinearization(stack, conic),
-    )
+    solution = QPSolution(_QPLinearization(stack, conic), y=y, z=z, z_box=z_box, conic=conic)
     return finish(solution, settings)
-
-
-_INHERITED = (
-    "x",
-    "obj",
-    "status",
-    "iterations",
-    "primal_residual",
-    "dual_residual",
-    "gap",
-    "margin",
-    "backend",
-)
 
 
 class _Blocks(NamedTuple):
@@ -364,6 +344,15 @@ class _QPLinearization:
     def result(self) -> Result:
         """The solution of the cone program as the backend left it."""
         return self.conic.linearization.result
+
+    @property
+    def point(self) -> Result | Block:
+        """Where the solve of the cone program ended."""
+        return self.conic.linearization.point
+
+    def field(self, name: str) -> Any:
+        """A field of `Outcome`, which is that of the cone program."""
+        return getattr(self.conic, name)
 
     def describe(self) -> str:
         """Sizes for a message."""

@@ -1,8 +1,8 @@
 """`Settings(rescue=True)`: what a backend could not solve is solved again on the host, problem by problem.
 
-First by the CPU backend, then, where that fails as well, by Clarabel, whose point is polished by the CPU backend if it
-can be. It is for the few: problems are taken off the device and put back one batch of failures at a time, and Clarabel
-runs one problem after another.
+First by the interior point of the CPU backend, then, where that fails as well, by Clarabel, whose point is polished by
+the CPU backend if it can be. It is for the few: problems are taken off the device and put back one batch of failures at
+a time, and Clarabel runs one problem after another.
 """
 
 from __future__ import annotations

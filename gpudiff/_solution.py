@@ -1,9 +1,14 @@
-"""What a solve gives back: frozen results per problem, in the caller's own kind of array, with jvp and vjp."""
+"""What a solve gives back: frozen results per problem, in the caller's own kind of array, with jvp and vjp.
+
+A solution costs next to nothing to make: its fields are made when they are first asked for, each out of the
+linearisation, which knows what the backend left. One small problem is solved in the time that a dozen objects take.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from math import isfinite
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -11,7 +16,10 @@ import numpy as np
 from gpudiff._device import to_host
 from gpudiff._errors import SolveError
 from gpudiff._problem import Array
+from gpudiff._settings import Method
 from gpudiff._status import Status, keeps_point, tally
+
+_SOLVED = int(Status.SOLVED)
 
 # A derivative is trusted from this distance to the nearest kink of the projection on, relative to |y − s|: below it
 # rounding decides which side the point is on (measured on polished points; float32 carries half the digits).
@@ -27,12 +35,16 @@ class Work(NamedTuple):
         resumed: problems that needed a second, more careful interior-point run.
         flops: floating-point operations spent on problems (lanes that idle do not count); NaN where the backend does
             not count them, as on a GPU.
+        fallbacks: problems that the active set left to the interior point.
+        changes: rows that entered or left a working set of the active set.
     """
 
     interior: int = 0
     newton: int = 0
     resumed: int = 0
     flops: float = 0.0
+    fallbacks: int = 0
+    changes: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +66,79 @@ class Result:
     margin: Array
     work: Work | Callable[[], Work]  # a function where the counts lie on a GPU, and reading them waits for it
     rescued: int = 0
+    backend: str = ""
+    method: Method = "ipm"
+
+    def array(self, name: str) -> Array:
+        """An array by name, as `Block` has it."""
+        return getattr(self, name)
+
+
+class Layout:
+    """Where in a `Block` everything is; one object for all blocks of problems of one size.
+
+    Args:
+        n: number of variables.
+        m: number of rows.
+        dtype: element type of the results.
+        tail: bytes of what a backend reports beside them.
+
+    Attributes:
+        dtype: element type of the results.
+        length: elements of a block.
+        parts: name → element type (None: that of the results) and index in units of it.
+        tail: offset in bytes of the report.
+    """
+
+    __slots__ = ("dtype", "length", "parts", "tail")
+
+    def __init__(self, n: int, m: int, dtype: np.dtype[Any], tail: int) -> None:
+        ends = (n, n + m, n + 2 * m)
+        scalars = ("obj", "primal_residual", "dual_residual", "gap", "margin")
+        whole = -(-(ends[2] + len(scalars)) * dtype.itemsize // 8) * 8  # in bytes: what follows is aligned to 8
+        self.dtype = dtype
+        self.parts: dict[str, tuple[np.dtype[Any] | None, Any]] = {
+            "x": (None, slice(0, ends[0])),
+            "y": (None, slice(ends[0], ends[1])),
+            "s": (None, slice(ends[1], ends[2])),
+            **{name: (None, ends[2] + i) for i, name in enumerate(scalars)},
+            "iterations": (np.dtype(np.int32), whole // 4),
+            "status": (np.dtype(np.int8), whole + 4),
+        }
+        self.tail = whole + 8
+        self.length = (self.tail + -(-tail // 8) * 8) // dtype.itemsize
+
+
+class Block:
+    """What a backend returns for one problem without a batch axis: all of it in one piece of memory.
+
+    It is made in one go, by a copy of the memory that a backend writes to, and taken apart when somebody asks.
+
+    Args:
+        memory: elements of the layout's type.
+        layout: what is where in it.
+    """
+
+    __slots__ = ("layout", "memory")
+
+    def __init__(self, memory: Array, layout: Layout) -> None:
+        self.memory = memory
+        self.layout = layout
+
+    @property
+    def failed(self) -> bool:
+        """Whether the problem did not keep its point: its objective is then infinite or NaN."""
+        return not isfinite(self.field("obj"))
+
+    def field(self, name: str) -> Any:
+        """A field of a `Result`; a scalar where it has no axes."""
+        kind, index = self.layout.parts[name]
+        return (self.memory if kind is None else self.memory.view(kind))[index]
+
+    def array(self, name: str) -> Array:
+        """The same as an array in any case, a view of the block."""
+        kind, index = self.layout.parts[name]
+        return (self.memory if kind is None else self.memory.view(kind))[index, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +173,15 @@ class Linearization(Protocol[TangentsT, CotangentsT]):
         """The solution as the backend left it."""
         ...
 
+    @property
+    def point(self) -> Result | Block:
+        """Where the solve ended: what another one can start from, without the data."""
+        ...
+
+    def field(self, name: str) -> Any:
+        """A field of `Outcome` by name, in the caller's own kind of array."""
+        ...
+
     def describe(self) -> str:
         """Sizes for a message."""
         ...
@@ -101,11 +195,20 @@ class Linearization(Protocol[TangentsT, CotangentsT]):
         ...
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class Outcome(Generic[TangentsT, CotangentsT]):
-    """What the solutions of every problem form have in common; see `Solution`."""
+    """What the solutions of every problem form have in common; see `Solution`.
+
+    Args:
+        linearization: knows everything else.
+        given: fields that it does not know, or that are to be others than it would make.
+    """
 
     POINT: ClassVar[tuple[str, ...]]  # the fields that have derivatives
+    LATE: ClassVar[tuple[str, ...]] = (  # the fields that the linearisation makes when they are first asked for
+        *("x", "obj", "status", "iterations", "primal_residual", "dual_residual", "gap", "margin"),
+        *("backend", "method"),
+    )
 
     x: Any
     obj: Any
@@ -116,7 +219,22 @@ class Outcome(Generic[TangentsT, CotangentsT]):
     gap: Any
     margin: Any
     backend: str
-    linearization: Linearization[TangentsT, CotangentsT] = field(compare=False)
+    method: Method
+    linearization: Linearization[TangentsT, CotangentsT]
+
+    def __init__(self, linearization: Linearization[TangentsT, CotangentsT], **given: Any) -> None:
+        fields = self.__dict__  # the way into a frozen dataclass, as functools.cached_property takes it
+        fields["linearization"] = linearization
+        if given:
+            fields.update(given)
+
+    def __getattr__(self, name: str) -> Any:  # only for what is not there yet
+        if name not in self.LATE:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return self.__dict__.setdefault(name, self.linearization.field(name))
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self.LATE]
 
     @property
     def work(self) -> Work:
@@ -132,7 +250,7 @@ class Outcome(Generic[TangentsT, CotangentsT]):
     @property
     def ok(self) -> Any:
         """Which problems are SOLVED: bool [B], on the device of the data."""
-        return self.status == int(Status.SOLVED)
+        return self.status == _SOLVED
 
     @property
     def differentiable(self) -> Any:
@@ -150,7 +268,7 @@ class Outcome(Generic[TangentsT, CotangentsT]):
             SolveError: some are not; it says how many, which first, why, and what to try.
         """
         codes = to_host(self.linearization.result.status)
-        self._raise_where(codes, codes != int(Status.SOLVED))
+        self._raise_where(codes, codes != _SOLVED)
 
     def raise_for_failure(self) -> None:
         """Do nothing if every problem is SOLVED or ALMOST_SOLVED; on a GPU this waits for the solve.
@@ -190,6 +308,7 @@ class Outcome(Generic[TangentsT, CotangentsT]):
         )
         low, high = int(iterations.min()), int(iterations.max())
         lines.append(f"  iterations  {low}" + (f" to {high}" if high > low else ""))
+        lines.append(f"  method      {self._how()}")
         kept = keeps_point(codes)
         if np.any(kept):
             residuals = (("primal", result.primal_residual), ("dual", result.dual_residual), ("gap", result.gap))
@@ -202,8 +321,16 @@ class Outcome(Generic[TangentsT, CotangentsT]):
         lines += [f"  {status.name}: {status.what}" for status in counts if status is not Status.SOLVED]
         return "\n".join(lines)
 
+    def _how(self) -> str:
+        """The method, and what it did beside its iterations."""
+        if self.method == "ipm":
+            return self.method
+        work = self.work
+        changes = f", {work.changes} changes of working sets" if work.changes else ""
+        return f"{self.method}{changes}" + (f", {work.fallbacks} left to ipm" if work.fallbacks else "")
 
-@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class Solution(Outcome[Tangents, Cotangents]):
     """The solutions of a batch of cone programs, in the caller's own kind of array.
 
@@ -215,12 +342,15 @@ class Solution(Outcome[Tangents, Cotangents]):
         s: slacks b − A x [B, m].
         obj: objective values ½ xᵀP x + qᵀx [B]; +inf where primal, −inf where dual infeasible.
         status: codes of `Status`, int8 [B].
-        iterations: factorisations, interior-point iterations plus Newton steps, int32 [B].
+        iterations: factorisations, interior-point iterations plus Newton steps; of a problem that the active set solved
+            the rows that entered or left its working set; int32 [B].
         primal_residual: ‖A x + s − b‖∞ [B].
         dual_residual: ‖P x + q + Aᵀy‖∞ [B].
         gap: |primal − dual objective| [B].
         margin: distance of y − s to the nearest kink of the projection, relative to its size [B]; 0 is at a kink.
         backend: the name of what ran.
+        method: "ipm" or "active_set", what the batch was given to; `work.fallbacks` counts the problems that the active
+            set left to the interior point.
         linearization: what `jvp` and `vjp` are computed from: the solution and the data, which are borrowed, not
             copied. Do not overwrite either before the last derivative has been taken.
 
@@ -229,6 +359,7 @@ class Solution(Outcome[Tangents, Cotangents]):
     """
 
     POINT = ("x", "y", "s", "obj")
+    LATE = (*Outcome.LATE, "y", "s")
 
     y: Any
     s: Any

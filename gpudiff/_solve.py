@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from gpudiff._arrays import surface
 from gpudiff._cones import Cone, as_product
-from gpudiff._derivative import ConeLinearization, item
+from gpudiff._derivative import ConeLinearization
 from gpudiff._device import DeviceArray
 from gpudiff._dispatch import candidates, select
 from gpudiff._errors import ArgumentError, BackendError, DeviceError, DtypeError, ShapeError
+from gpudiff._method import check, choose
 from gpudiff._problem import FLOAT32, FLOAT64, Array, Problem, as_problem, show_place
 from gpudiff._rescue import rescue
 from gpudiff._settings import Settings, as_settings
-from gpudiff._solution import Outcome, Solution
+from gpudiff._short import prepare, solve_short
+from gpudiff._solution import Block, Outcome, Result, Solution
 from gpudiff._status import keeps_point
 from gpudiff.backends import CompileReport, Start, Structure
 
@@ -56,7 +58,9 @@ def solve(
         settings: tolerances and options; None for the defaults of `Settings`.
         backend: "auto", or the name of a backend; `Solution.backend` says which it was. "cuda" also takes arrays on
             the host: copies of them go to the GPU, and the results come back.
-        warm_start: an earlier solution of problems of the same size to start from; its failed items are ignored.
+        warm_start: an earlier solution of problems of the same size to start from: of as many problems, each then
+            starts from its own, or of one, which all start from. Its failed items are ignored. It may be of another
+            element type. One that is of no help costs time and changes no answer beyond rounding.
 
     Returns:
         A `Solution` with x [B, n], y and s [B, m], obj and status [B], and jvp and vjp. NaN or infinite data and
@@ -69,15 +73,26 @@ def solve(
         BackendError: no backend can take the problem.
         SolveError: a problem was not solved and `Settings(on_failure="raise")` asks for an exception.
 
-    Cost: O((n + m) n²) operations for each of about ten iterations of each problem.
+    Cost: by the interior point O((n + m) n²) operations for each of about ten iterations of each problem; by the active
+    set O(n³) for each problem and O((n + m) n) for each row that enters or leaves the working set. Beside that a single
+    problem in NumPy arrays without a batch axis costs a few microseconds once some of its kind have been solved, with
+    the same `Settings` object.
 
-    Source: Goulart and Chen 2024 (the homogeneous embedding with a quadratic objective).
+    Source: Goulart and Chen 2024 (the homogeneous embedding with a quadratic objective); Goldfarb and Idnani 1983 (the
+    active set).
     """
+    if type(q) is np.ndarray and q.ndim == 1:
+        settings, cones = as_settings(settings), as_product(cones)
+        short = solve_short(P, q, A, b, cones, settings, backend, _point(warm_start))
+        if short is not None:
+            return finish(short, settings)
     foreign = surface(P, q, A, b)
     if foreign is not None:
         return foreign.solve(P, q, A, b, cones, settings, backend, warm_start)
     settings = as_settings(settings)
-    return finish(run(as_problem(P, q, A, b, cones), settings, backend, warm_start), settings)
+    solution = run(as_problem(P, q, A, b, cones), settings, backend, warm_start)
+    prepare(solution, backend, warm_start is not None)
+    return finish(solution, settings)
 
 
 class Solver:
@@ -94,18 +109,33 @@ class Solver:
             gradient = sol.vjp(x=x_bar).q
         graph.replay()  # reads P, q, A, b and x_bar anew, and overwrites sol and gradient
 
+    Sequences of problems that change little, as in a training loop or in model-predictive control, are solved in less
+    time when each starts from the solution before: `remember` does that. What is kept is where the last solve ended,
+    its x, y and s, and neither its data nor an autograd graph. A start that is of no help costs time and changes no
+    answer beyond rounding; a replayed CUDA graph starts each time from where it started when it was captured.
+
     Args:
         cones: as for `solve`.
         n: number of variables.
         settings: as for `solve`.
         backend: as for `solve`.
+        remember: start each solve that is given no `warm_start` from the last solution, where that was one of as many
+            problems in the same place, or of one problem, from which all of a batch then start.
 
     Raises:
         ArgumentError: an argument is not acceptable.
         BackendError: there is no such backend.
     """
 
-    def __init__(self, cones: Any, n: int, settings: Settings | None = None, backend: str = "auto") -> None:
+    def __init__(
+        self,
+        cones: Any,
+        n: int,
+        settings: Settings | None = None,
+        backend: str = "auto",
+        *,
+        remember: bool = False,
+    ) -> None:
         self._cones = as_product(cones)
         try:
             self._n = operator.index(n)
@@ -113,9 +143,15 @@ class Solver:
             raise ArgumentError(f"n: expected an integer of at least 0, got {n!r}") from error
         if self._n < 0:
             raise ArgumentError(f"n: expected an integer of at least 0, got {n!r}")
+        self._shape = (self._n,)
         self._settings = as_settings(settings)
+        check(self._settings, self._cones)
         candidates(backend)
         self._backend = backend
+        if not isinstance(remember, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # user input
+            raise ArgumentError(f"remember: expected True or False, got {remember!r}")
+        self._remember = remember
+        self._last: Remembered | None = None
 
     @property
     def cones(self) -> tuple[Cone, ...]:
@@ -140,7 +176,7 @@ class Solver:
             q: [B, n].
             A: [B, m, n].
             b: [B, m].
-            warm_start: an earlier solution to start from.
+            warm_start: an earlier solution to start from; None for the last one where the solver remembers it.
 
         Raises:
             ArgumentError: an argument is not acceptable.
@@ -148,10 +184,20 @@ class Solver:
             SolveError: a problem was not solved and the settings ask for an exception.
         """
         shape: Any = getattr(q, "shape", None)
-        shape = np.shape(q) if shape is None else shape
-        if len(shape) > 0 and shape[-1] != self._n:
-            raise ShapeError(f"q: expected shape ({self._n},) or (B, {self._n}), got {tuple(shape)}")
-        return solve(P, q, A, b, self._cones, self._settings, self._backend, warm_start)
+        if shape != self._shape:
+            shape = np.shape(q) if shape is None else shape
+            if len(shape) > 0 and shape[-1] != self._n:
+                raise ShapeError(f"q: expected shape ({self._n},) or (B, {self._n}), got {tuple(shape)}")
+        if not self._remember:
+            return solve(P, q, A, b, self._cones, self._settings, self._backend, warm_start)
+        start: Any = self._last if warm_start is None else warm_start
+        solution = solve(P, q, A, b, self._cones, self._settings, self._backend, start)
+        self._last = Remembered(solution.linearization.point)
+        return solution
+
+    def forget(self) -> None:
+        """Let the next solve of a solver that remembers start anew."""
+        self._last = None
 
     def compile(self, dtype: Any = "float64", has_P: bool = True, device: int = 0) -> CompileReport:
         """Compile ahead what solves and derivatives on a GPU need.
@@ -185,34 +231,47 @@ class Solver:
         raise BackendError(f"backend {self._backend!r} cannot be used; " + "; ".join(refusals))
 
     def __repr__(self) -> str:
-        return f"Solver({list(self._cones.cones)}, n={self._n}, {self._settings}, backend={self._backend!r})"
+        remember = ", remember=True" if self._remember else ""
+        return f"Solver({list(self._cones.cones)}, n={self._n}, {self._settings}, backend={self._backend!r}{remember})"
 
 
 def run(problem: Problem, settings: Settings, backend: str = "auto", warm_start: Any = None) -> Solution:
-    """Solve a problem that has been checked already, and wrap the result in arrays of the core."""
+    """Solve a problem that has been checked already, and wrap the result in arrays of the core.
+
+    Args:
+        problem: what is to be solved.
+        settings: of the solve.
+        backend: "auto", or the name of a backend.
+        warm_start: a `Solution`, a `Remembered`, or None.
+
+    Raises:
+        ArgumentError: the warm start is none for this problem, or the method asked for does not take its cones.
+        BackendError: no backend takes the problem, or not with the method that is asked for.
+    """
     chosen = select(problem, backend).backend
     start = None if warm_start is None else _start(warm_start, problem)
-    result = chosen.solve(problem, settings, start)
+    method = choose(settings, problem, chosen, start is not None)
+    result = chosen.solve(problem, settings, start, method)
+    result.backend, result.method = chosen.name, method
     if settings.rescue:
         result.rescued = rescue(problem, settings, result, chosen.name)
     if settings.on_failure == "zero" and not isinstance(result.x, DeviceArray):  # on a GPU the kernels have done it
         failed = ~keeps_point(result.status)
         for values in (result.x, result.y, result.s, result.obj):
             values[failed] = 0
-    return Solution(
-        x=result.x,
-        y=result.y,
-        s=result.s,
-        obj=item(result.obj),
-        status=item(result.status),
-        iterations=item(result.iterations),
-        primal_residual=item(result.primal_residual),
-        dual_residual=item(result.dual_residual),
-        gap=item(result.gap),
-        margin=item(result.margin),
-        backend=chosen.name,
-        linearization=ConeLinearization(problem, settings, result, chosen),
-    )
+    return Solution(ConeLinearization(problem, settings, result, chosen))
+
+
+def run_short(problem: Problem, settings: Settings, backend: str, warm_start: Any) -> Solution:
+    """What `run` does, the short way where there is one for this problem."""
+    if not problem.batched and problem.device is None:
+        P, q, A, b = problem.P, problem.q, problem.A, problem.b
+        short = solve_short(P, q, A, b, problem.cones, settings, backend, _point(warm_start))
+        if short is not None:
+            return short
+    solution = run(problem, settings, backend, warm_start)
+    prepare(solution, backend, warm_start is not None)
+    return solution
 
 
 def finish(outcome: OutcomeT, settings: Settings) -> OutcomeT:
@@ -224,29 +283,52 @@ def finish(outcome: OutcomeT, settings: Settings) -> OutcomeT:
     return outcome
 
 
-def _start(previous: Any, problem: Problem) -> Start:
-    """The point of an earlier solution, its failed items marked by NaN.
+class Remembered(NamedTuple):
+    """Where an earlier solve of a `Solver` ended: a start for problems that it fits, and none for others."""
+
+    point: Result | Block
+
+
+def _point(warm_start: Any) -> Result | Block | None:
+    """Where the solve ended that is to be started from.
+
+    Raises:
+        ArgumentError: the warm start is no `Solution`.
+    """
+    if warm_start is None:
+        return None
+    if isinstance(warm_start, Remembered):
+        return warm_start.point
+    if isinstance(warm_start, Solution):
+        return warm_start.linearization.point
+    raise ArgumentError(f"warm_start: expected a Solution or None, got {type(warm_start).__name__}")
+
+
+def _start(previous: Any, problem: Problem) -> Start | None:
+    """The point of an earlier solution, its failed items marked by NaN; None where it was remembered and does not fit.
 
     Raises:
         ArgumentError: no `Solution`, one of another size, or one that lies elsewhere.
     """
-    if not isinstance(previous, Solution):
-        raise ArgumentError(f"warm_start: expected a Solution or None, got {type(previous).__name__}")
-    result = previous.linearization.result
-    batch = result.status.size
-    if result.x.shape[-1] != problem.n or result.y.shape[-1] != problem.m or batch not in (1, problem.batch):
+    point = _point(previous)
+    assert point is not None
+    x, y, s, status = (point.array(name) for name in ("x", "y", "s", "status"))
+    place: int | None = getattr(status, "device", None) if isinstance(status, DeviceArray) else None
+    if x.shape[-1] != problem.n or y.shape[-1] != problem.m or status.size not in (1, problem.batch):
+        if isinstance(previous, Remembered):
+            return None
         came = previous.linearization.describe()
         raise ShapeError(f"warm_start: expected a solution of problems with {problem.describe()}, got one with {came}")
-    status: Any = result.status
-    place = status.device if isinstance(status, DeviceArray) else None
     if place != problem.device:
+        if isinstance(previous, Remembered):
+            return None
         expected, came = show_place(problem.device), show_place(place)
         raise DeviceError(f"warm_start: expected a solution {expected}, where the problem lies, got one {came}")
     if isinstance(status, DeviceArray):
-        return Start(*(_marked(values, status, problem.dtype) for values in (result.x, result.y, result.s)))
-    failed = ~keeps_point(result.status)
+        return Start(*(_marked(values, status, problem.dtype) for values in (x, y, s)))
+    failed = ~keeps_point(status)
     parts: list[Array] = []
-    for values in (result.x, result.y, result.s):
+    for values in (x, y, s):
         values = values.astype(problem.dtype, copy=bool(failed.any()))
         values[failed] = np.nan
         parts.append(values)

@@ -94,6 +94,42 @@ GD_HD bool any(bool m) { return m; }
 GD_HD bool all(bool m) { return m; }
 GD_HD bool negate(bool m) { return !m; }
 
+// A mask as bits, a lane each, and back: where lanes take different ways.
+template <class T>
+GD_HD unsigned lane_bits(bool m) {
+  return m ? 1u : 0u;
+}
+template <class T>
+struct LaneMask {
+  static GD_HD bool of(unsigned bits) { return (bits & 1u) != 0; }
+};
+template <class T>
+GD_HD Mask<T> lane_mask(unsigned bits) {
+  return LaneMask<T>::of(bits);
+}
+template <class T>
+constexpr unsigned kEveryLane = (1u << Scalar<T>::lanes) - 1u;
+
+// (from[0][offset], from[1][offset], …): a number for each lane.
+template <class T>
+struct Compose {
+  static GD_HD T of(const Real<T>* const* from, index_t offset) { return from[0][offset]; }
+};
+
+// As many numbers in single precision.
+template <class T>
+struct SingleOf {
+  using type = float;
+};
+template <class T>
+using Single = typename SingleOf<T>::type;
+GD_HD float to_single(double a) { return float(a); }
+GD_HD float to_single(float a) { return a; }
+template <class T>
+GD_HD T from_single(float a) {
+  return T(a);
+}
+
 // Keeps a loaded operand in a register: otherwise GCC folds the load into every multiply-add that uses it, and a tile
 // update is then limited by loads (68 % of peak instead of 96 %).
 GD_HD void keep_in_register(double&) {}

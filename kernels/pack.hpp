@@ -27,6 +27,7 @@ namespace GD_NAMESPACE {
 
 GD_PACK(double4, double, 4)
 GD_PACK(double8, double, 8)
+GD_PACK(float4, float, 4)
 GD_PACK(float8, float, 8)
 GD_PACK(float16, float, 16)
 #undef GD_PACK
@@ -47,6 +48,30 @@ template <>
 struct Broadcast<float16> {
   static GD_HD float16 of(float a) { return float16{a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a}; }
 };
+
+template <>
+struct Broadcast<float4> {
+  static GD_HD float4 of(float a) { return float4{a, a, a, a}; }
+};
+
+template <>
+struct SingleOf<double4> {
+  using type = float4;
+};
+template <>
+struct SingleOf<double8> {
+  using type = float8;
+};
+GD_HD float4 to_single(double4 a) { return __builtin_convertvector(a, float4); }
+GD_HD float8 to_single(double8 a) { return __builtin_convertvector(a, float8); }
+template <class T>
+GD_HD T from_single(float4 a) {
+  return __builtin_convertvector(a, T);
+}
+template <class T>
+GD_HD T from_single(float8 a) {
+  return __builtin_convertvector(a, T);
+}
 
 template <class V>
 GD_HD V lanewise_square_root(V a) {
@@ -109,6 +134,118 @@ GD_HD bool any(double4_mask m) { return lanewise_any<double4>(m); }
 GD_HD bool any(float8_mask m) { return lanewise_any<float8>(m); }
 #endif
 
+GD_HD float4 maximum(float4 a, float4 b) { return a > b ? a : b; }
+
+// A mask as bits and back.
+template <class T, class M>
+GD_HD unsigned lane_bits(M m) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+  if constexpr (sizeof(T) == 64 && sizeof(Real<T>) == 8) return unsigned(_mm512_movepi64_mask((__m512i)m));
+#endif
+#if defined(__AVX__)
+  if constexpr (sizeof(T) == 32 && sizeof(Real<T>) == 8) return unsigned(_mm256_movemask_pd((__m256d)m));
+#endif
+  const T set = select(m, broadcast<T>(1), T{});
+  unsigned bits = 0;
+  for (int l = 0; l < Scalar<T>::lanes; l++) bits |= get_lane(set, l) != 0 ? 1u << l : 0u;
+  return bits;
+}
+template <>
+struct LaneMask<double4> {
+  static GD_HD double4_mask of(unsigned bits) {
+    const double4_mask lane = {1, 2, 4, 8}, all = {long(bits), long(bits), long(bits), long(bits)};
+    return (all & lane) != double4_mask{};
+  }
+};
+template <>
+struct LaneMask<double8> {
+  static GD_HD double8_mask of(unsigned bits) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+    return (double8_mask)_mm512_movm_epi64(__mmask8(bits));
+#else
+    const long b = long(bits);
+    const double8_mask lane = {1, 2, 4, 8, 16, 32, 64, 128}, all = {b, b, b, b, b, b, b, b};
+    return (all & lane) != double8_mask{};
+#endif
+  }
+};
+
+template <>
+struct Compose<double4> {
+  static GD_HD double4 of(const double* const* f, index_t o) { return double4{f[0][o], f[1][o], f[2][o], f[3][o]}; }
+};
+template <>
+struct Compose<double8> {
+  static GD_HD double8 of(const double* const* f, index_t o) {
+    return double8{f[0][o], f[1][o], f[2][o], f[3][o], f[4][o], f[5][o], f[6][o], f[7][o]};
+  }
+};
+
+// dst[i · stride] = (src[0][i], src[1][i], …) for i < count: rows of several problems into the lanes of packs.
+template <class T>
+GD_HD void interleave(const double* const* src, index_t count, T* dst, index_t stride) {
+  constexpr int W = Scalar<T>::lanes;
+  index_t i = 0;
+#if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+  if constexpr (W == 8) {
+    for (; i + 8 <= count; i += 8) {
+      __m512d r[8], t[8], u[8];
+      GD_UNROLL for (int l = 0; l < 8; l++) { r[l] = _mm512_loadu_pd(src[l] + i); }
+      GD_UNROLL for (int l = 0; l < 8; l += 2) {
+        t[l] = _mm512_unpacklo_pd(r[l], r[l + 1]);
+        t[l + 1] = _mm512_unpackhi_pd(r[l], r[l + 1]);
+      }
+      GD_UNROLL for (int l = 0; l < 8; l += 4) {
+        u[l] = _mm512_shuffle_f64x2(t[l], t[l + 2], 0x88);
+        u[l + 1] = _mm512_shuffle_f64x2(t[l + 1], t[l + 3], 0x88);
+        u[l + 2] = _mm512_shuffle_f64x2(t[l], t[l + 2], 0xdd);
+        u[l + 3] = _mm512_shuffle_f64x2(t[l + 1], t[l + 3], 0xdd);
+      }
+      GD_UNROLL for (int k = 0; k < 4; k++) {
+        const int a = (k & 1) + 2 * (k >> 1);
+        dst[(i + k) * stride] = (T)_mm512_shuffle_f64x2(u[a], u[4 + a], 0x88);
+        dst[(i + 4 + k) * stride] = (T)_mm512_shuffle_f64x2(u[a], u[4 + a], 0xdd);
+      }
+    }
+  }
+#endif
+#if defined(__AVX__)
+  if constexpr (W == 4) {
+    for (; i + 4 <= count; i += 4) {
+      const __m256d r0 = _mm256_loadu_pd(src[0] + i), r1 = _mm256_loadu_pd(src[1] + i);
+      const __m256d r2 = _mm256_loadu_pd(src[2] + i), r3 = _mm256_loadu_pd(src[3] + i);
+      const __m256d a = _mm256_unpacklo_pd(r0, r1), b = _mm256_unpackhi_pd(r0, r1);
+      const __m256d c = _mm256_unpacklo_pd(r2, r3), d = _mm256_unpackhi_pd(r2, r3);
+      dst[i * stride] = (T)_mm256_permute2f128_pd(a, c, 0x20);
+      dst[(i + 1) * stride] = (T)_mm256_permute2f128_pd(b, d, 0x20);
+      dst[(i + 2) * stride] = (T)_mm256_permute2f128_pd(a, c, 0x31);
+      dst[(i + 3) * stride] = (T)_mm256_permute2f128_pd(b, d, 0x31);
+    }
+  }
+#endif
+  for (; i < count; i++)
+    for (int l = 0; l < W; l++) reinterpret_cast<double*>(dst + i * stride)[l] = src[l][i];
+}
+
+// The way back: dst[l][i] = lane l of src[i], for the first `lanes` lanes.
+template <class T>
+GD_HD void deinterleave(const T* src, index_t count, double* const* dst, int lanes) {
+  constexpr int W = Scalar<T>::lanes;
+  index_t i = 0;
+  if constexpr (W > 1) {
+    for (; i + W <= count; i += W) {
+      // A block transposed is a block interleaved: the rows of the block are the sources.
+      const double* rows[W];
+      T block[W];
+      for (int l = 0; l < W; l++) rows[l] = reinterpret_cast<const double*>(src + i + l);
+      interleave(rows, index_t(W), block, index_t(1));
+      for (int l = 0; l < lanes; l++) __builtin_memcpy(dst[l] + i, block + l, sizeof(T));
+    }
+  }
+  for (; i < count; i++)
+    for (int l = 0; l < lanes; l++) dst[l][i] = get_lane(src[i], l);
+}
+
 GD_HD bool all(double4_mask m) { return !any(~m); }
 GD_HD bool all(double8_mask m) { return !any(~m); }
 GD_HD bool all(float8_mask m) { return !any(~m); }
@@ -122,9 +259,11 @@ GD_HD bool all(float16_mask m) { return !any(~m); }
 #if defined(__AVX__)
 GD_HD void keep_in_register(double4& a) { asm("" : GD_REGISTER(a)); }
 GD_HD void keep_in_register(float8& a) { asm("" : GD_REGISTER(a)); }
+GD_HD void keep_in_register(float4& a) { asm("" : GD_REGISTER(a)); }
 #else
 GD_HD void keep_in_register(double4&) {}
 GD_HD void keep_in_register(float8&) {}
+GD_HD void keep_in_register(float4&) {}
 #endif
 #if defined(__AVX512F__)
 GD_HD void keep_in_register(double8& a) { asm("" : GD_REGISTER(a)); }

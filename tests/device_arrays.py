@@ -14,7 +14,7 @@ from ctypes import addressof, byref, c_int32, c_int64
 import numpy as np
 
 import gpudiff as gd
-from gpudiff import _abi, _dispatch, _library
+from gpudiff import _abi, _dispatch, _library, _short
 from gpudiff._device import DeviceArray
 from gpudiff.backends.cpu import CpuBackend
 from gpudiff.backends.cuda import CudaBackend
@@ -88,8 +88,13 @@ class Spy:
 
 
 def use(monkeypatch, driver) -> CudaBackend:
-    """Make gpudiff use this driver for problems on a GPU; returns the backend."""
+    """Make gpudiff use this driver for problems on a GPU; returns the backend.
+
+    What "auto" means on the CPU is then what it means on a GPU: answers of the two are compared, some to the last bit.
+    """
     backend = CudaBackend(driver)
+    monkeypatch.setattr(CpuBackend, "methods", backend.methods)
+    monkeypatch.setattr(_short, "_shelves", {})  # in which problems are known for which it meant something else
     monkeypatch.setattr(_dispatch, "BACKENDS", (backend, CpuBackend()))
     return backend
 
@@ -265,7 +270,7 @@ class _Function:
         names = ("P", "q", "A", "b", "x", "y", "s", "obj")
         directions = [getattr(call, f"{name}_dir") for name in names]
         order = directions if function == "gd_jvp" else [*directions[4:], *directions[:4]]
-        settings = _abi.CSettings(1e-8, 1e-8, 1e-8, 1e-8, 1e-8, 200, 1, 0, 1)
+        settings = _abi.CSettings(1e-8, 1e-8, 1e-8, 1e-8, 1e-8, 200, 1, 0, 1, _abi.METHOD["ipm"])
         code = getattr(_library.load(), function)(
             byref(self.problem(call)), byref(settings), byref(call.point), *map(byref, order), None
         )

@@ -7,9 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from gpudiff.bench import machine, plot, report, runner
+from gpudiff.bench import machine, plot, report, runner, sweep, warm
 from gpudiff.bench.families import FAMILIES, Batch, Family, generate
+from gpudiff.bench.latency import latency
 from gpudiff.bench.measure import NO_ANSWER, Plan, Record, gradient_error, run_family
+from gpudiff.bench.moved import moved
 from gpudiff.bench.reference import project_dual, solve, vjp
 from gpudiff.bench.solver import Gradients, Outcome, pattern, split
 
@@ -264,6 +266,7 @@ def test_plot_is_drawn(tmp_path):
         (["--filter", "("], "not a regular expression"),
         (["--peers", "gurobi"], "gurobi"),
         (["--batch", "0"], "--batch"),
+        (["--parts", "cold,hot"], "hot"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, word, capsys):
@@ -290,15 +293,27 @@ def test_quick_run_writes_json(tmp_path, monkeypatch, capsys):
     assert results["format"] == runner.FORMAT
     assert results["machine"]["cpu"]
     assert results["settings"]["plan"]["seed"] == 0
-    (record,) = results["results"]
-    assert (record["family"], record["solver"]) == ("qp-8-16", "gpudiff")
-    assert record["unsolved"] == 0
-    assert record["x_error_max"] <= 1e-8
-    assert record["gradient_error_max"] <= 1e-7
-    assert record["forward"] > 0
-    assert record["forward_backward"] > 0
-    assert 0 < record["peak_fraction"] < 10  # of a peak measured while others may be using the machine
-    assert results["latency"]["solve_us"] > 0
+    ours = ["gpudiff", "gpudiff-ipm", "gpudiff-as"]
+    assert [record["solver"] for record in results["results"]] == ours
+    for record in results["results"]:
+        assert record["unsolved"] == 0
+        assert record["x_error_max"] <= 1e-8
+        assert record["gradient_error_max"] <= 1e-7
+        assert record["forward"] > 0
+        assert record["forward_backward"] > 0
+        assert 0 < record["peak_fraction"] < 10  # of a peak measured while others may be using the machine
+        assert record["fallbacks"] == 0
+    interior, active = results["results"][1:]
+    assert (interior["method"], interior["changes"]) == ("ipm", 0.0)
+    assert active["method"] == "active_set"
+    assert active["changes"] > 0
+    assert [(r["solver"], r["move"]) for r in results["warm"]] == [(name, m) for m in warm.MOVES for name in ours]
+    assert all(r["x_error_max"] <= 1e-8 and r["forward"] > 0 and r["cold"] > 0 for r in results["warm"])
+    cold, *_, near = (r["changes"] for r in [active, *results["warm"]])
+    assert near < cold  # a warm start from data moved by 0.1 % leaves little to change
+    assert [(r["solver"], r["batch"]) for r in results["sweep"]] == [(name, B) for B in (1, 10) for name in ours]
+    assert all(r["x_error_max"] <= 1e-8 and r["forward"] > 0 for r in results["sweep"])
+    assert {entry["n"] for entry in results["latency"]} == {8, 16, 32}
     assert results["import_seconds"]["gpudiff"] > 0
     printed = capsys.readouterr().out
     assert "qp-8-16" in printed
@@ -315,3 +330,167 @@ def test_clarabel_as_a_peer():
         for i in range(4):
             exact = np.asarray(solve(batch, i).x, float)
             assert np.abs(outcome.x[i] - exact).max() <= 1e-3 * max(1.0, np.abs(exact).max()), name
+
+
+# --- warm starts, batch sizes, single calls --------------------------------------------------------------------------
+
+
+LINEAR = [family for family in FAMILIES if warm.applies(family)]
+
+
+def test_warm_starts_are_measured_on_qps_and_lps():
+    assert len(LINEAR) == sum(not family.name.startswith("socp") for family in FAMILIES)
+
+
+@family_cases
+def test_moved_data_are_near_and_new(family):
+    """No move gives the batch itself; a small one gives data near it, of the same structure, another in each copy."""
+    batch = generate(family, 3, 0)
+    same, near, other = moved(family, 3, 0, 0.0, 0), moved(family, 3, 0, 0.01, 0), moved(family, 3, 0, 0.01, 1)
+    for name in ("P", "q", "A", "b"):
+        data = getattr(batch, name)
+        if data is None:
+            continue
+        np.testing.assert_array_equal(getattr(same, name), data)
+        distance = np.linalg.norm(getattr(near, name) - data)
+        assert distance <= 0.1 * np.linalg.norm(data)
+        np.testing.assert_array_equal(getattr(moved(family, 3, 0, 0.01, 0), name), getattr(near, name))
+    assert not np.array_equal(near.q, batch.q)
+    assert not np.array_equal(near.q, other.q)
+    if batch.shared:
+        np.testing.assert_array_equal(near.A, batch.A)
+        np.testing.assert_array_equal(near.P, batch.P)
+        assert not np.array_equal(near.b, batch.b)
+
+
+@pytest.mark.parametrize("family", LINEAR, ids=lambda family: family.name)
+def test_moved_problems_are_solvable(family):
+    """The reference finds their optima, and they are near those of the problems that were moved."""
+    batch, near = generate(family, 2, 3), moved(family, 2, 3, 0.001, 0)
+    for i in range(2):
+        was, now = solve(batch, i), solve(near, i)
+        assert np.abs(np.asarray(now.x - was.x, float)).max() <= 0.3 * max(1.0, float(np.abs(was.x).max()))
+        assert np.abs(np.asarray(now.x - was.x, float)).max() > 0
+
+
+class WarmAnswers(Answers):
+    """Answers that can be asked for after an earlier batch."""
+
+    def unavailable(self):
+        return None
+
+    def version(self):
+        return "1"
+
+    def settings(self):
+        return {}
+
+    def prepare_warm(self, first, moved):
+        self.first = first
+        return [WarmAnswers(self.name, self.error, self.gives_up).prepare(batch, False) for batch in moved]
+
+
+def test_warm_starts_are_measured_and_judged():
+    ticks: list[str] = []
+    solvers = [WarmAnswers("gpudiff", 0.0), WarmAnswers("right", 1e-6), WarmAnswers("wrong", 0.1), Answers("cold", 0.0)]
+    records = warm.run_warm(named("qp-8-16"), solvers, PLAN, ticks.append)
+    assert len(ticks) == len(solvers) * warm.steps(PLAN)
+    assert [(r.solver, r.move) for r in records] == [
+        (name, move) for move in warm.MOVES for name in ("gpudiff", "right", "wrong")
+    ]
+    for record in records:
+        assert record.forward > 0
+        assert record.cold > 0
+        assert record.sample == warm.COPIES
+        assert record.correct == (record.solver != "wrong")
+        assert record.x_error_max == pytest.approx({"gpudiff": 0, "right": 1e-6, "wrong": 0.1}[record.solver], abs=1e-8)
+    ratios = report.warm_ratios(records)
+    assert {(entry["peer"], entry["move"]) for entry in ratios} == {("right", move) for move in warm.MOVES}
+    table = report.warm_table(records)
+    assert "0.1 %" in table
+    assert "inaccurate" in table
+    assert "right" in report.warm_ratios_table(ratios)
+
+
+def test_a_solver_that_breaks_in_a_warm_start_is_reported():
+    class Broken(WarmAnswers):
+        def prepare_warm(self, first, moved):
+            raise ZeroDivisionError("on purpose")
+
+    records = warm.run_warm(named("qp-8-16"), [Broken("broken", 0.0)], PLAN, lambda _: None)
+    assert records[0].error == "ZeroDivisionError: on purpose"
+
+
+@pytest.mark.parametrize("name", ["daqp", "proxqp", "moreau-ipm", "moreau-as"])
+@pytest.mark.parametrize("case", ["qp-16-36", "mpc-30-120", "portfolio-50-51"])
+def test_peers_are_right_from_a_warm_start(name, case):
+    (peer,) = (peer for peer in runner.select_peers("all") if peer.name == name)
+    if peer.unavailable() is not None:
+        pytest.skip("not installed")
+    first, near = generate(named(case), 6, 0), moved(named(case), 6, 0, 0.01, 0)
+    (session,) = peer.prepare_warm(first, [near])
+    outcome = session.forward()
+    assert outcome.solved.all()
+    for i in range(6):
+        exact = np.asarray(solve(near, i).x, float)
+        assert np.abs(outcome.x[i] - exact).max() <= 1e-3 * max(1.0, np.abs(exact).max())
+
+
+def test_flags_of_daqp_mark_the_active_rows():
+    pytest.importorskip("daqp")
+    from gpudiff.bench.peers.daqp import Daqp, _Session
+
+    for name in ("qp-16-36", "portfolio-50-51", "mpc-30-120"):
+        batch = generate(named(name), 2, 0)
+        session = _Session(batch, Daqp().settings())
+        for i, flags in enumerate(session.active()):
+            x = np.asarray(solve(batch, i).x, float)
+            A = session.A[0 if batch.shared else i]
+            values = np.concatenate([x, A @ x]) if len(flags) > len(A) else A @ x
+            np.testing.assert_allclose(values[flags == 1], session.upper[i][flags == 1], atol=1e-7)
+            np.testing.assert_allclose(values[flags == 3], session.lower[i][flags == 3], atol=1e-7)
+            assert (flags == 5).sum() == batch.cones["z"]
+            assert ((flags == 1) | (flags == 3)).any()
+
+
+def test_repeated_problems_are_translations():
+    for name in ("qp-8-16", "mpc-30-120"):
+        base = generate(named(name), 4, 0)
+        batch = sweep.repeated(base, 11, 0)
+        assert (batch.size, batch.shared) == (11, base.shared)
+        assert len(np.unique(batch.q, axis=0)) == 11
+        for i in (0, 5, 10):
+            at, was = solve(batch, i), solve(base, i % 4)
+            np.testing.assert_allclose(np.asarray(at.y, float), np.asarray(was.y, float), atol=1e-9)
+            np.testing.assert_allclose(np.asarray(at.s, float), np.asarray(was.s, float), atol=1e-9)
+            assert (np.abs(np.asarray(at.x - was.x, float)).max() > 1e-3) == (i >= 4)
+
+
+def test_a_sweep_leaves_out_what_does_not_fit():
+    ticks: list[str] = []
+
+    class Any(Answers):
+        def prepare(self, batch, derivatives):
+            self.batch = batch
+            self.points = [solve(batch, i) for i in range(min(batch.size, 1))] * batch.size
+            return self
+
+    plan = Plan(seconds=0.0, repeats=1, sample=1, seed=0)
+    records = sweep.run_sweep(named("qp-8-16"), [Any("gpudiff", 0.0)], plan, ticks.append, most=150)
+    assert [record.batch for record in records] == [1, 10, 100]
+    assert len(ticks) == sweep.steps(plan)
+    assert all(record.correct and record.forward > 0 for record in records)
+    printed = report.sweep_table(records)
+    assert "1e2" in printed
+    assert "1e3" not in printed
+    assert sweep.fitting(generate(named("qp-8-16"), 1, 0)) > 1000
+
+
+def test_single_calls_are_timed_with_their_errors():
+    found = latency(0.0, "auto", 2)
+    calls = {(entry["n"], entry["call"]) for entry in found}
+    assert {(n, call) for n in (8, 16, 32) for call in ("gd.solve", "gd.Solver.solve", "gd.solve and vjp")} <= calls
+    for entry in found:
+        assert 0 < entry["us_range"][0] <= entry["us"] <= entry["us_range"][1]
+        assert entry["x_error_max"] <= 1e-8
+    assert "n = 32" in report.latency_table(found)

@@ -7,6 +7,7 @@ backend with the driver of device_arrays.py, whose device memory is host memory.
 from __future__ import annotations
 
 import sys
+import weakref
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -99,6 +100,20 @@ class TestTorch:
         sol = gd.solve(torch.eye(3, dtype=torch.float64), q, data[2].detach(), data[3].detach(), test_torch.CONES)
         assert sol.linearization.inner.problem.q.pointer == q.data_ptr()
         assert sol.linearization.result.x.pointer == sol.x.data_ptr()
+
+    def test_a_solver_remembers_without_waiting_and_without_graphs(self, data, driver):
+        _L, q, A, b = data
+        solver, P = gd.Solver(test_torch.CONES, 3, remember=True), torch.eye(3, dtype=torch.float64)
+        cold = solver.solve(P, q, A, b).iterations.sum()
+        sol = solver.solve(P, q, A, b)
+        assert self.package.waits == driver.waits == 0
+        assert sol.iterations.sum() < cold
+        gone = weakref.ref(sol.x.grad_fn)
+        del sol
+        assert gone() is None
+        assert self.package.waits == driver.waits == 0
+        on_host = gd.solve(*(value.detach().numpy() for value in (P, q, A, b)), test_torch.CONES)
+        assert_close(solver.solve(*(value.detach().numpy() for value in (P, q, A, b))).x, on_host.x, 1e-12)
 
     def test_a_rescue_is_seen_by_the_tensors(self, data):
         settings = gd.Settings(max_iter=2, polish=False, rescue=True)

@@ -9,10 +9,10 @@ import numpy as np
 
 from gpudiff._cones import Product
 from gpudiff._problem import Array, Problem
-from gpudiff._settings import Settings
-from gpudiff._solution import Result
+from gpudiff._settings import Method, Settings
+from gpudiff._solution import Block, Layout, Result, Work
 
-__all__ = ["Backend", "CompileReport", "Start", "Structure"]
+__all__ = ["Backend", "CompileReport", "Single", "Start", "Structure"]
 
 
 class Structure(NamedTuple):
@@ -48,14 +48,55 @@ class Start(NamedTuple):
     s: Array
 
 
+class Single(Protocol):
+    """Problems of one size without a batch axis, made ready to be solved one after another; not by two threads at once.
+
+    Attributes:
+        layout: of the blocks that `solve` returns.
+        P_shape: shape of P, None where there is none.
+        A_shape: shape of A.
+        b_shape: shape of b.
+    """
+
+    layout: Layout
+    P_shape: tuple[int, ...] | None
+    A_shape: tuple[int, ...]
+    b_shape: tuple[int, ...]
+
+    def solve(self, P: Array | None, q: Array, A: Array, b: Array, start: Block | None) -> Block | None:
+        """Solve a problem whose arrays have the shapes and the element type that this was made for.
+
+        Args:
+            P: [n, n], or None where there is none.
+            q: [n].
+            A: [m, n].
+            b: [m].
+            start: an earlier result of the same layout to start from; NaN in it asks for a cold start.
+
+        Returns:
+            The result; None if an error is to be raised, which `Backend.solve` does.
+        """
+        ...
+
+    @staticmethod
+    def work(block: Block) -> Work:
+        """What a solve cost."""
+        ...
+
+
 class Backend(Protocol):
     """Something that solves and differentiates batches of cone programs.
 
     Results lie where the problem's data lie. `solve`, `jvp`, `vjp` and `compile` may assume that `refuses` and
     `why_unavailable` returned None.
+
+    Attributes:
+        name: what it is called in `solve(backend=…)`.
+        methods: the methods that it has; "auto" and errors go by it.
     """
 
     name: str
+    methods: tuple[Method, ...]
 
     def refuses(self, problem: Problem, by_name: bool) -> str | None:
         """Why this backend does not take this problem, asked for `by_name` or not; None if it does."""
@@ -77,13 +118,17 @@ class Backend(Protocol):
         """
         ...
 
-    def solve(self, problem: Problem, settings: Settings, start: Start | None) -> Result:
-        """Solve every problem of the batch.
+    def solve(self, problem: Problem, settings: Settings, start: Start | None, method: Method = "ipm") -> Result:
+        """Solve every problem of the batch by one of `methods`, whatever the settings say of it.
 
         Raises:
             DataError: P is not symmetric.
             BackendError: out of memory.
         """
+        ...
+
+    def single(self, problem: Problem, settings: Settings, method: Method, warm: bool) -> Single | None:
+        """The short way for problems without a batch axis of the sizes of this one; None where there is none."""
         ...
 
     def jvp(

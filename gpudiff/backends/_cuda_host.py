@@ -14,7 +14,7 @@ import numpy as np
 
 from gpudiff._device import DeviceArray, Package, Shape, contiguous, to_host
 from gpudiff._problem import DATA, Array, Problem
-from gpudiff._settings import Settings
+from gpudiff._settings import Method, Settings
 from gpudiff._solution import Result, Work
 from gpudiff._status import Status
 from gpudiff.backends import Start
@@ -39,14 +39,14 @@ class HostLauncher:
         self._launcher = launcher
         self._memory = DriverMemory(launcher.kernels.driver)
 
-    def solve(self, problem: Problem, settings: Settings, start: Start | None) -> Result:
+    def solve(self, problem: Problem, settings: Settings, start: Start | None, method: Method = "ipm") -> Result:
         """Solve every problem of the batch; see `Backend`.
 
         Raises:
             DataError: P is not symmetric.
         """
         point = None if start is None else Start(*map(self._copy, start))
-        result = self._launcher.solve(self._problem(problem), settings, point)
+        result = self._launcher.solve(self._problem(problem), settings, point, method)
         work = result.work if isinstance(result.work, Work) else result.work()
         arrays: Any = {name: to_host(getattr(result, name)) for name in _ARRAYS}
         if problem.P is not None and (arrays["status"] == int(Status.INVALID_DATA)).any():

@@ -17,7 +17,7 @@ import numpy as np
 from gpudiff._abi import CPoint, CSolution, Tensor
 from gpudiff._device import DeviceArray, Package
 from gpudiff._problem import CORE, DATA, Array, Problem, has_batch
-from gpudiff._settings import Settings
+from gpudiff._settings import Method, Settings
 from gpudiff._solution import Result, Work
 from gpudiff.backends import Start
 from gpudiff.backends._views import ABSENT, settings_struct, tensor
@@ -50,7 +50,7 @@ class Launcher:
     def __init__(self, kernels: Kernels) -> None:
         self.kernels = kernels
 
-    def solve(self, problem: Problem, settings: Settings, start: Start | None) -> Result:
+    def solve(self, problem: Problem, settings: Settings, start: Start | None, method: Method = "ipm") -> Result:
         """Solve every problem of the batch; see `Backend`."""
         n, m, lead, dtype, batch = problem.n, problem.m, problem.lead, problem.dtype, problem.batch
         call = _Call(self.kernels, problem)
@@ -74,7 +74,7 @@ class Launcher:
             batch,
             *call.data(),
             *(tensor(part, 1, problem) for part in warm),
-            settings_struct(settings, 1),
+            settings_struct(settings, 1, method),
             CSolution(*(array.pointer for array in (x, y, s, *scalars, status, iterations))),
             control.pointer,
             scratch,

@@ -1,18 +1,20 @@
-"""Arrays and settings as the C structs that the CPU library and the GPU kernels take alike."""
+"""Arrays, problems and settings as the C structs that the CPU library and the GPU kernels take."""
 
 from __future__ import annotations
 
-from ctypes import addressof, c_char
+from ctypes import addressof, c_char, c_int32, c_int64
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from gpudiff._abi import CSettings, Tensor
+from gpudiff._abi import DTYPE, METHOD, CProblem, CSettings, Tensor
+from gpudiff._cones import Product
 from gpudiff._device import DeviceArray
-from gpudiff._problem import Array, Problem, has_batch
-from gpudiff._settings import Settings
+from gpudiff._problem import FLOAT32, FLOAT64, Array, Problem, has_batch
+from gpudiff._settings import Method, Settings
 
 ABSENT = Tensor()  # a null pointer; never written to
 _byte_at = c_char.from_buffer
+_DTYPE = {FLOAT64: DTYPE["float64"], FLOAT32: DTYPE["float32"]}
 
 
 def tensor(array: Array | None, core: int, problem: Problem) -> Tensor:
@@ -42,7 +44,7 @@ def address(array: Any) -> int:
 
 
 @lru_cache(maxsize=64)
-def settings_struct(settings: Settings, threads: int) -> CSettings:
+def settings_struct(settings: Settings, threads: int, method: Method) -> CSettings:
     """The settings of the kernels; one object for equal settings, never written to."""
     return CSettings(
         settings.tol_gap_abs,
@@ -54,4 +56,42 @@ def settings_struct(settings: Settings, threads: int) -> CSettings:
         settings.polish,
         settings.check_convex,
         threads,
+        METHOD[method],
     )
+
+
+def problem_struct(problem: Problem) -> CProblem:
+    """A problem as the CPU library sees it; the caller must keep its arrays alive while the struct is in use."""
+    cones = _cones(problem.cones)
+    view = CProblem(
+        problem.batch,
+        problem.n,
+        problem.m,
+        _DTYPE[problem.dtype],
+        cones.number,
+        cones.kinds,
+        cones.rows,
+        tensor(problem.P, 2, problem),
+        tensor(problem.q, 1, problem),
+        tensor(problem.A, 2, problem),
+        tensor(problem.b, 1, problem),
+    )
+    view.owner = cones  # the cache may drop them while a call of another thread is under way
+    return view
+
+
+class _Cones(NamedTuple):
+    """A list of cones as the library sees it."""
+
+    number: int
+    kinds: int
+    rows: int
+    owner: tuple[Any, Any]  # the arrays that the two addresses point to
+
+
+@lru_cache(maxsize=1024)
+def _cones(product: Product) -> _Cones:
+    count = len(product.cones)
+    kinds = (c_int32 * count)(*(cone.code for cone in product.cones))
+    rows = (c_int64 * count)(*(cone.rows for cone in product.cones))
+    return _Cones(count, addressof(kinds), addressof(rows), (kinds, rows))

@@ -1,41 +1,27 @@
 """The CPU backend: hands the caller's arrays to the compiled library, as they lie in memory.
 
-What matters here is what one small problem costs, a few microseconds for all that is not the solve itself: hence one
-struct per call and no temporary that can be done without. Nothing is kept between calls, so that threads may solve side
-by side; ctypes releases the interpreter lock for the duration of a call.
+Nothing is kept between calls, so that threads may solve side by side; ctypes releases the interpreter lock for the
+duration of a call. One small problem costs a few microseconds here for all that is not the solve itself, and less the
+short way, `gpudiff.backends._single`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ctypes import addressof, byref, c_int32, c_int64
-from functools import lru_cache
-from typing import Any, NamedTuple
+from ctypes import byref
 
 import numpy as np
 
-from gpudiff._abi import (
-    ASYMMETRIC_P,
-    DTYPE,
-    OK,
-    OUT_OF_MEMORY,
-    CPoint,
-    CProblem,
-    CReport,
-    CSettings,
-    CSolution,
-    Tensor,
-)
-from gpudiff._cones import Product
+from gpudiff._abi import ASYMMETRIC_P, METHOD, OK, OUT_OF_MEMORY, CPoint, CReport, CSettings, CSolution, Tensor
 from gpudiff._errors import BackendError
 from gpudiff._library import load
-from gpudiff._problem import CORE, DATA, FLOAT32, FLOAT64, Array, Problem, asymmetry
-from gpudiff._settings import Settings, thread_count
-from gpudiff._solution import Result, Work
+from gpudiff._problem import CORE, DATA, Array, Problem, asymmetry
+from gpudiff._settings import Method, Settings, thread_count
+from gpudiff._solution import Result
 from gpudiff.backends import CompileReport, Start, Structure
-from gpudiff.backends._views import address, settings_struct, tensor
+from gpudiff.backends._single import CpuSingle, work
+from gpudiff.backends._views import address, problem_struct, settings_struct, tensor
 
-_DTYPE = {FLOAT64: DTYPE["float64"], FLOAT32: DTYPE["float32"]}
 _STATUS = np.dtype(np.int8)
 _COUNT = np.dtype(np.int32)
 
@@ -44,6 +30,7 @@ class CpuBackend:
     """Dense and small problems on the host, one problem per SIMD lane."""
 
     name = "cpu"
+    methods: tuple[Method, ...] = tuple(METHOD)  # pyright: ignore[reportAssignmentType]
 
     def refuses(self, problem: Problem, by_name: bool) -> str | None:
         """Why not: the data are on a GPU. Every dense problem on the host is taken."""
@@ -65,7 +52,11 @@ class CpuBackend:
         """Nothing to do: the library is compiled."""
         return CompileReport(self.name)
 
-    def solve(self, problem: Problem, settings: Settings, start: Start | None) -> Result:
+    def single(self, problem: Problem, settings: Settings, method: Method, warm: bool) -> CpuSingle | None:
+        """The short way for problems like this one; see `Backend`."""
+        return CpuSingle(problem, settings, method, warm) if CpuSingle.takes(problem) else None
+
+    def solve(self, problem: Problem, settings: Settings, start: Start | None, method: Method = "ipm") -> Result:
         """Solve every problem of the batch; see `Backend`."""
         n, m, lead, dtype = problem.n, problem.m, problem.lead, problem.dtype
         empty = np.empty
@@ -84,13 +75,16 @@ class CpuBackend:
         )
         warm = (None, None, None) if start is None else tuple(byref(tensor(part, 1, problem)) for part in start)
         code = load().gd_solve(
-            byref(_problem(problem)), byref(_settings(settings, problem)), *warm, byref(out), byref(report)
+            byref(problem_struct(problem)),
+            byref(_settings(settings, problem, method)),
+            *warm,
+            byref(out),
+            byref(report),
         )
         if code != OK:
             raise _error(code, problem, report)
-        work = Work(report.interior, report.newton, report.resumed, report.flops)
         obj, primal, dual, gap, margin = (scalars[i, ...] for i in range(5))
-        return Result(x, y, s, obj, status, iterations, primal, dual, gap, margin, work)
+        return Result(x, y, s, obj, status, iterations, primal, dual, gap, margin, work(report))
 
     def jvp(
         self, problem: Problem, settings: Settings, result: Result, tangents: Sequence[Array | None]
@@ -155,8 +149,8 @@ def _derivative(
     x, y, s = (tensor(part, 1, problem) for part in (result.x, result.y, result.s))
     report = CReport()
     code = getattr(load(), function)(
-        byref(_problem(problem)),
-        byref(_settings(settings, problem)),
+        byref(problem_struct(problem)),
+        byref(_settings(settings, problem, result.method)),
         byref(CPoint(x, y, s, address(result.status))),
         *map(byref, inputs),
         *map(byref, outputs),
@@ -174,43 +168,7 @@ def _error(code: int, problem: Problem, report: CReport) -> Exception:
     return BackendError(f"cpu: the compiled library refused its arguments ({problem.describe()}); please report this")
 
 
-def _problem(problem: Problem) -> CProblem:
-    cones = _cones(problem.cones)
-    view = CProblem(
-        problem.batch,
-        problem.n,
-        problem.m,
-        _DTYPE[problem.dtype],
-        cones.number,
-        cones.kinds,
-        cones.rows,
-        tensor(problem.P, 2, problem),
-        tensor(problem.q, 1, problem),
-        tensor(problem.A, 2, problem),
-        tensor(problem.b, 1, problem),
-    )
-    view.owner = cones  # the cache may drop them while a call of another thread is under way
-    return view
-
-
-class _Cones(NamedTuple):
-    """A list of cones as the library sees it."""
-
-    number: int
-    kinds: int
-    rows: int
-    owner: tuple[Any, Any]  # the arrays that the two addresses point to
-
-
-@lru_cache(maxsize=1024)
-def _cones(product: Product) -> _Cones:
-    count = len(product.cones)
-    kinds = (c_int32 * count)(*(cone.code for cone in product.cones))
-    rows = (c_int64 * count)(*(cone.rows for cone in product.cones))
-    return _Cones(count, addressof(kinds), addressof(rows), (kinds, rows))
-
-
-def _settings(settings: Settings, problem: Problem) -> CSettings:
+def _settings(settings: Settings, problem: Problem, method: Method) -> CSettings:
     # One problem keeps one thread busy; asking the system how many there are would cost more than the rest of this.
     threads = 1 if problem.batch == 1 else thread_count(settings.threads)
-    return settings_struct(settings, threads)
+    return settings_struct(settings, threads, method)

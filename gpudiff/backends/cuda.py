@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from gpudiff._problem import Array, Problem
-from gpudiff._settings import Settings
+from gpudiff._settings import Method, Settings
 from gpudiff._solution import Result
 from gpudiff.backends import CompileReport, Start, Structure
 
@@ -33,6 +33,8 @@ class CudaBackend:
     """
 
     name = "cuda"
+    # The one switch: with "active_set" in here the kernels are launched with it in their settings.
+    methods: tuple[Method, ...] = ("ipm",)
 
     def __init__(self, driver: Driver | None = None) -> None:
         self._given = driver
@@ -87,9 +89,13 @@ class CudaBackend:
         ready = self.launcher.kernels.get_all(device, kinds, shape_of(cones, n, has_P, dtype.name))
         return CompileReport(self.name, kinds, sum(kernel.from_cache for kernel in ready), perf_counter() - start)
 
-    def solve(self, problem: Problem, settings: Settings, start: Start | None) -> Result:
+    def single(self, problem: Problem, settings: Settings, method: Method, warm: bool) -> None:
+        """None: a launch takes longer than what could be saved."""
+        return
+
+    def solve(self, problem: Problem, settings: Settings, start: Start | None, method: Method = "ipm") -> Result:
         """Solve every problem of the batch; see `Backend`."""
-        return self._worker(problem).solve(problem, settings, start)
+        return self._worker(problem).solve(problem, settings, start, method)
 
     def jvp(
         self, problem: Problem, settings: Settings, result: Result, tangents: Sequence[Array | None]

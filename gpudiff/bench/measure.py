@@ -56,6 +56,9 @@ class Record:
     sample: int = 0
     flops: float | None = None  # per forward solve
     peak_fraction: float | None = None
+    changes: float | None = None  # of the working set, mean per problem
+    fallbacks: int | None = None  # problems of the batch that an active-set method handed to the interior point
+    method: str | None = None  # the one that the solver chose
     error: str | None = None
 
     @property
@@ -88,8 +91,13 @@ class Truth:
 
 def truth(batch: Batch, x_bar: Array, sample: int) -> Truth:
     """Exact solutions and gradients of the first ``sample`` problems."""
-    points = [reference.solve(batch, i) for i in range(min(sample, batch.size))]
-    return Truth(points, [reference.vjp(point, x_bar[i]) for i, point in enumerate(points)])
+    found = points(batch, sample)
+    return Truth(found.points, [reference.vjp(point, x_bar[i]) for i, point in enumerate(found.points)])
+
+
+def points(batch: Batch, sample: int) -> Truth:
+    """Exact solutions alone, where no gradient is to be judged."""
+    return Truth([reference.solve(batch, i) for i in range(min(sample, batch.size))], [])
 
 
 def run_family(
@@ -109,7 +117,7 @@ def run_family(
     batch = generate(family, plan.batch or family.batch, plan.seed)
     x_bar = np.random.default_rng([plan.seed, 1]).standard_normal(batch.q.shape)
     exact = truth(batch, x_bar, plan.sample)
-    entries: list[_Entry] = []
+    entries: list[Entry] = []
     for solver in solvers:
         if solver.supports(batch):
             entries.append(_prepare(family, solver, batch, x_bar, exact, plan))
@@ -142,8 +150,14 @@ def steps(plan: Plan) -> int:
     return 1 + plan.repeats
 
 
-class _Entry:
-    """One solver on one family while it is being measured."""
+class Entry:
+    """One solver on one family while it is being measured.
+
+    Attributes:
+        record: Where the figures go when it is finished: each into the field of the kind's name, extremes beside it.
+        calls: What is timed, and its number of problems, by kind.
+        rates: Problems per second, by kind, one of each repeat.
+    """
 
     def __init__(self, record: Record) -> None:
         self.record = record
@@ -151,10 +165,12 @@ class _Entry:
         self.rates: dict[str, list[float]] = {}
 
     def measure(self, seconds: float) -> None:
+        """One repeat of every kind."""
         for kind, (call, size) in self.calls.items():
-            self.rates[kind].append(_rate(call, size, seconds))
+            self.rates[kind].append(problems_per_second(call, size, seconds))
 
     def finish(self) -> Record:
+        """The record, medians and extremes entered."""
         record = self.record
         for kind, rates in self.rates.items():
             if rates:
@@ -163,16 +179,16 @@ class _Entry:
         return record
 
 
-def _prepare(family: Family, solver: Solver, batch: Batch, x_bar: Array, exact: Truth, plan: Plan) -> _Entry:
+def _prepare(family: Family, solver: Solver, batch: Batch, x_bar: Array, exact: Truth, plan: Plan) -> Entry:
     """Sessions of a size that fits the time budget, warmed up and checked against the reference."""
     record = Record(family.name, solver.name, sample=len(exact.points))
-    entry = _Entry(record)
+    entry = Entry(record)
     try:
         for kind in ("forward", "forward_backward")[: 1 + solver.differentiates]:
             derivatives = kind == "forward_backward"
-            size = _fitting_size(solver, batch, x_bar, derivatives, plan)
+            size = fitting_size(solver, batch, x_bar, derivatives, plan)
             part, part_bar = batch.take(0, size), np.ascontiguousarray(x_bar[:size])
-            call = _caller(solver.prepare(part, derivatives), part_bar, derivatives)
+            call = caller(solver.prepare(part, derivatives), part_bar, derivatives)
             outcome = call()
             judge(record, outcome, exact, part)
             record.batch = max(record.batch, size)
@@ -183,22 +199,23 @@ def _prepare(family: Family, solver: Solver, batch: Batch, x_bar: Array, exact: 
     return entry
 
 
-def _caller(session: Session, x_bar: Array, derivatives: bool) -> Callable[[], Outcome]:
+def caller(session: Session, x_bar: Array, derivatives: bool) -> Callable[[], Outcome]:
+    """What is to be timed, without arguments."""
     if derivatives:
         return lambda: session.forward_backward(x_bar)
     return session.forward
 
 
-def _fitting_size(solver: Solver, batch: Batch, x_bar: Array, derivatives: bool, plan: Plan) -> int:
+def fitting_size(solver: Solver, batch: Batch, x_bar: Array, derivatives: bool, plan: Plan) -> int:
     """As many problems as take about a third of the time budget, at least the sample, at most the batch."""
     trial = min(batch.size, max(16, plan.sample))
-    call = _caller(solver.prepare(batch.take(0, trial), derivatives), x_bar[:trial], derivatives)
+    call = caller(solver.prepare(batch.take(0, trial), derivatives), x_bar[:trial], derivatives)
     call()
-    fits = _rate(call, trial, 0.0) * plan.seconds / 3
+    fits = problems_per_second(call, trial, 0.0) * plan.seconds / 3
     return int(min(batch.size, max(trial, fits)))
 
 
-def _rate(call: Callable[[], Outcome], size: int, seconds: float) -> float:
+def problems_per_second(call: Callable[[], Outcome], size: int, seconds: float) -> float:
     """Problems per second over at least one call and at least ``seconds``."""
     enabled = gc.isenabled()
     gc.disable()
@@ -224,12 +241,14 @@ def judge(record: Record, outcome: Outcome, exact: Truth, batch: Batch) -> None:
         exact: The reference.
         batch: The problems; of the batch itself only ``shared`` and ``size`` are looked at.
     """
-    errors = [_relative(outcome.x[i], point.x) for i, point in enumerate(exact.points)]
+    errors = [relative_error(outcome.x[i], point.x) for i, point in enumerate(exact.points)]
     record.x_error_max = max(record.x_error_max or 0.0, max(errors))
     record.x_error_median = max(record.x_error_median or 0.0, statistics.median(errors))
     record.unsolved = max(record.unsolved or 0, int((~outcome.solved).sum()))
     if outcome.gradients is None:
         record.flops = None if outcome.flops is None else outcome.flops / batch.size
+        record.changes = None if outcome.changes is None else outcome.changes / batch.size
+        record.fallbacks, record.method = outcome.fallbacks, outcome.method
         return
     errors = [gradient_error(outcome.gradients, g, i, batch.shared) for i, g in enumerate(exact.gradients)]
     record.gradient_error_max, record.gradient_error_median = max(errors), statistics.median(errors)
@@ -241,14 +260,16 @@ def gradient_error(found: Gradients, exact: reference.Gradient, i: int, shared: 
     That of P is symmetrised first (peers differ in how they spread it over the two triangles). Where P and A are shared
     their cotangents are sums over the batch, and q and b alone are compared.
     """
-    errors = [_relative(mine[i], want) for mine, want in ((found.q, exact.q), (found.b, exact.b)) if mine is not None]
+    errors = [
+        relative_error(mine[i], want) for mine, want in ((found.q, exact.q), (found.b, exact.b)) if mine is not None
+    ]
     if not shared and found.A is not None:
         at = found.A_at or ...
-        errors.append(_relative(_filled(found.A[i], at, exact.A)[at], exact.A[at]))
+        errors.append(relative_error(_filled(found.A[i], at, exact.A)[at], exact.A[at]))
     if not shared and found.P is not None:
         at = found.P_at or ...
         P = _filled(found.P[i], at, exact.P)
-        errors.append(_relative(0.5 * (P + P.T)[at], exact.P[at]))
+        errors.append(relative_error(0.5 * (P + P.T)[at], exact.P[at]))
     return max(errors)
 
 
@@ -259,7 +280,7 @@ def _filled(values: Any, at: Any, like: Array) -> Array:
     return matrix
 
 
-def _relative(found: Any, exact: Any) -> float:
+def relative_error(found: Any, exact: Any) -> float:
     """‖found − exact‖∞ / max(1, ‖exact‖∞), which is NO_ANSWER if there is a NaN."""
     error = float(np.abs(found - exact).max(initial=0) / max(1.0, np.abs(exact).max(initial=0)))
     return error if np.isfinite(error) else NO_ANSWER
@@ -268,28 +289,3 @@ def _relative(found: Any, exact: Any) -> float:
 def _active(point: reference.Point, batch: Batch) -> int:
     """Rows other than equalities with a multiplier."""
     return int((np.abs(point.y[batch.cones["z"] :]) > 1e-9).sum())
-
-
-def latency(seconds: float, backend: str, seed: int = 0) -> dict[str, float]:
-    """Median microseconds of one unbatched call with n = 8 through NumPy: the solve, and the solve with its vjp."""
-    import gpudiff as gd
-    from gpudiff.bench.families import FAMILIES
-
-    smallest = next(family for family in FAMILIES if family.name == "qp-8-16")
-    problems = [generate(smallest, 64, seed).problem(i) for i in range(64)]
-    cones = [gd.Nonnegative(16)]
-    settings = gd.Settings(threads=1)
-    x_bar = np.ones(8)
-    found: dict[str, float] = {}
-    for kind in ("solve", "solve_vjp"):
-        times: list[float] = []
-        stop = time.perf_counter() + seconds
-        while len(times) < 128 or time.perf_counter() < stop:
-            P, q, A, b = problems[len(times) % len(problems)]
-            start = time.perf_counter()
-            solution = gd.solve(P, q, A, b, cones, settings, backend)
-            if kind == "solve_vjp":
-                solution.vjp(x=x_bar)
-            times.append(time.perf_counter() - start)
-        found[kind + "_us"] = 1e6 * statistics.median(times[len(problems) :])
-    return found

@@ -24,12 +24,12 @@ class Progress:
             except ImportError:
                 self.bar = None
 
-    def tick(self, text: str) -> None:
-        """One step done; the first word of the text is what plain lines report."""
-        self.done += 1
+    def tick(self, text: str, steps: int = 1) -> None:
+        """So many steps done; the first word of the text is what plain lines report."""
+        self.done += steps
         if self.bar is not None:
             self.bar.set_description(text, refresh=False)
-            self.bar.update()
+            self.bar.update(steps)
         elif not self.quiet and text.split()[0] != self.group:
             self.group = text.split()[0]
             print(f"[{self.done}/{self.total}] {self.group}", file=sys.stderr, flush=True)

@@ -1,22 +1,25 @@
-"""How results look: two plain-text tables."""
+"""How results look: plain-text tables of speeds and accuracies, ratios, warm starts, batch sizes and latencies."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gpudiff.bench.measure import Record
+from gpudiff.bench.ours import is_ours
+from gpudiff.bench.warm import WarmRecord
 
 _MODES = {"moreau-ipm": "moreau", "moreau-as": "moreau"}  # modes of one package, whose best is quoted too
 
 
 def results_table(records: list[Record]) -> str:
     """One line per family and solver: speed, with its accuracy beside it."""
-    head = ("family", "solver", "forward/s", "fwd+bwd/s", "x err max", "median", "grad err max", "median", "% peak", "")
+    errors = ("x err max", "median", "grad err max", "median")
+    head = ("family", "solver", "forward/s", "fwd+bwd/s", *errors, "% peak", "changes", "")
     rows: list[tuple[str, ...]] = []
     family = ""
     for r in records:
-        note = r.error or (f"{r.unsolved} of {r.batch} unsolved" if r.unsolved else "" if r.correct else "inaccurate")
+        note = _note(r)
         if not note and r.forward_backward and not r.correct_gradient:
             note = "inaccurate gradient"
         rows.append(
@@ -29,15 +32,87 @@ def results_table(records: list[Record]) -> str:
                 _error(r.x_error_median),
                 _error(r.gradient_error_max),
                 _error(r.gradient_error_median),
-                "" if r.peak_fraction is None else f"{100 * r.peak_fraction:.0f}",
+                _percent(r.peak_fraction),
+                _count(r.changes),
                 note,
             )
         )
         family = r.family
-    return table(head, rows, left=(0, 1, 9))
+    return table(head, rows, left=(0, 1, 10))
 
 
-def ratios(records: list[Record]) -> list[dict[str, Any]]:
+def warm_table(records: list[WarmRecord]) -> str:
+    """One line per family, move of the data and solver: the speed from a warm start beside that from a cold one."""
+    head = ("family", "moved", "solver", "warm/s", "cold/s", "x err max", "median", "% peak", "changes", "")
+    rows: list[tuple[str, ...]] = []
+    last: tuple[str, float] | None = None
+    for r in records:
+        here = (r.family, r.move)
+        rows.append(
+            (
+                *(("", "") if here == last else (r.family, f"{100 * r.move:g} %")),
+                r.solver,
+                rate(r.forward),
+                rate(r.cold),
+                _error(r.x_error_max),
+                _error(r.x_error_median),
+                _percent(r.peak_fraction),
+                _count(r.changes),
+                _note(r),
+            )
+        )
+        last = here
+    return table(head, rows, left=(0, 2, 9))
+
+
+def warm_ratios(records: list[WarmRecord]) -> list[dict[str, Any]]:
+    """``ratios`` for each move of the data: gpudiff's warm rate over the peers' warm rates, the key ``move`` added."""
+    found: list[dict[str, Any]] = []
+    for move in dict.fromkeys(r.move for r in records):
+        for entry in ratios([r for r in records if r.move == move]):
+            found.append({"family": entry["family"], "move": move, "peer": entry["peer"], "warm": entry["forward"]})
+    return found
+
+
+def warm_ratios_table(found: list[dict[str, Any]]) -> str:
+    """Families and moves down, peers across."""
+    if not found:
+        return ""
+    peers = list(dict.fromkeys(entry["peer"] for entry in found))
+    rows: list[tuple[str, ...]] = []
+    names = list(dict.fromkeys(entry["family"] for entry in found))
+    for family, move in sorted({(e["family"], e["move"]) for e in found}, key=lambda k: (names.index(k[0]), -k[1])):
+        here = {e["peer"]: times(e["warm"]) for e in found if (e["family"], e["move"]) == (family, move)}
+        rows.append((f"{family}, {100 * move:g} %", *(here.get(peer, "") for peer in peers)))
+    return table(("warm, gpudiff is faster by", *peers), rows, left=(0,))
+
+
+def sweep_table(records: list[Record]) -> str:
+    """Families and methods down, batch sizes across; then the worst error and the number of unsolved problems."""
+    sizes = sorted({r.batch for r in records})
+    rows: list[tuple[str, ...]] = []
+    for family, solver in dict.fromkeys((r.family, r.solver) for r in records):
+        here = {r.batch: r for r in records if (r.family, r.solver) == (family, solver)}
+        worst = max((r.x_error_max or 0.0 for r in here.values()), default=None)
+        unsolved = sum(r.unsolved or 0 for r in here.values())
+        note = next((r.error for r in here.values() if r.error), f"{unsolved} unsolved" if unsolved else "")
+        rates = (rate(here[size].forward) if size in here else "" for size in sizes)
+        rows.append((family, solver, *rates, _error(worst), note))
+    head = ("problems/s, B =", "", *(f"1e{len(str(size)) - 1}" for size in sizes), "x err max", "")
+    return table(head, rows, left=(0, 1, len(head) - 1))
+
+
+def latency_table(found: list[dict[str, Any]]) -> str:
+    """Kinds of call down, sizes across: microseconds, and the error of the answers in brackets."""
+    sizes = list(dict.fromkeys(entry["n"] for entry in found))
+    rows: list[tuple[str, ...]] = []
+    for call in dict.fromkeys(entry["call"] for entry in found):
+        here = {e["n"]: f"{e['us']:.1f} ({e['x_error_max']:.0e})" for e in found if e["call"] == call}
+        rows.append((call, *(here.get(n, "") for n in sizes)))
+    return table(("one call, B = 1, µs (x err)", *(f"n = {n}" for n in sizes)), rows, left=(0,))
+
+
+def ratios(records: Sequence[Record]) -> list[dict[str, Any]]:
     """How many times faster gpudiff is than each peer that answers correctly, per family.
 
     Returns:
@@ -53,7 +128,7 @@ def ratios(records: list[Record]) -> list[dict[str, Any]]:
         rivals = {
             name: (r.forward, r.forward_backward if r.correct_gradient else None)
             for name, r in here.items()
-            if r.correct
+            if r.correct and not is_ours(name)
         }
         for package in dict.fromkeys(_MODES[name] for name in rivals if name in _MODES):
             modes = [pair for name, pair in rivals.items() if _MODES.get(name) == package]
@@ -99,6 +174,26 @@ def rate(value: float | None) -> str:
 def times(value: float | None) -> str:
     """A ratio, such as 4.2×."""
     return "" if value is None else f"{value:.2g}×" if value < 10 else f"{value:.0f}×"
+
+
+def _note(r: Record) -> str:
+    """What is wrong with a record, or else what is worth knowing."""
+    if r.error:
+        return r.error
+    if r.unsolved:
+        return f"{r.unsolved} of {r.batch} unsolved"
+    if not r.correct:
+        return "inaccurate"
+    chosen = [] if r.method is None or r.solver != "gpudiff" else [r.method]
+    return ", ".join(chosen + ([f"{r.fallbacks} of {r.batch} left to ipm"] if r.fallbacks else []))
+
+
+def _percent(fraction: float | None) -> str:
+    return "" if fraction is None else f"{100 * fraction:.0f}"
+
+
+def _count(mean: float | None) -> str:
+    return "" if mean is None else f"{mean:.1f}"
 
 
 def _ratio(ours: float | None, theirs: float | None) -> float | None:

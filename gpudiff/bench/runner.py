@@ -1,8 +1,9 @@
 """The benchmark's command: ``gpudiff bench``, ``python -m gpudiff.bench`` or ``benchmarks/run.py``.
 
-It chooses families and solvers, measures them (measure.py), prints two tables (report.py), and writes a JSON file that
-holds everything needed to judge the figures: machine, versions, commit, settings, seed, and every speed with its
-accuracy.
+It chooses families and solvers, measures them, prints tables (report.py), and writes a JSON file that holds everything
+needed to judge the figures: machine, versions, commit, settings, seed, and every speed with its accuracy. There are
+four parts, of which ``--parts`` chooses: cold solves (measure.py), warm starts (warm.py), throughput by batch size
+(sweep.py) and the time of a single call (latency.py).
 """
 
 from __future__ import annotations
@@ -17,15 +18,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gpudiff.bench import machine, report
+from gpudiff.bench import machine, measure, report, sweep, warm
 from gpudiff.bench.families import FAMILIES, Family
-from gpudiff.bench.measure import Plan, Record, latency, run_family, steps
-from gpudiff.bench.ours import Gpudiff
+from gpudiff.bench.latency import latency
+from gpudiff.bench.measure import Plan, Record, run_family
+from gpudiff.bench.ours import Gpudiff, is_ours
 from gpudiff.bench.peers import CUDA_PEERS, PEERS
 from gpudiff.bench.progress import Progress
 from gpudiff.bench.solver import TOLERANCE, Solver
+from gpudiff.bench.sweep import run_sweep
+from gpudiff.bench.warm import WarmRecord, run_warm
 
-FORMAT = 1  # of the JSON
+FORMAT = 2  # of the JSON
+PARTS = ("cold", "warm", "sweep", "latency")
+METHODS = ("auto", "ipm", "active_set")  # of gpudiff, each a solver of its own in the tables
 _QUICK = {"seconds": 0.02, "repeat": 1, "sample": 4, "batch": 64}
 
 
@@ -40,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     add("--filter", metavar="REGEX", default="", help="families whose name matches; --list shows them")
     add("--peers", metavar="LIST", default="all", help="comma-separated names, or none, or all that are installed")
     add("--list", action="store_true", help="list families and peers, with the reason why one is unavailable")
+    add("--parts", metavar="LIST", default=",".join(PARTS), help="what to measure (not with cuda)")
     add("--backend", default="auto", help="backend of gpudiff")
     add(
         "--device", choices=("cpu", "cuda"), default="cpu", help="where the data lie; with cuda --cores does not matter"
@@ -47,7 +54,11 @@ def parser() -> argparse.ArgumentParser:
     add("--dtype", choices=("float64", "float32"), help="of gpudiff's data; by default float64, with cuda both")
     add("--cores", choices=("1", "all"), default="1", help="1 pins the process to one core")
     add("--threads", type=int, help="threads of gpudiff; by default as many as --cores allows")
-    add("--batch", type=int, help="problems per call; by default each family's own, with cuda 100 to 1 000 000")
+    add(
+        "--batch",
+        type=int,
+        help="problems per call; by default each family's own, 1 to 1 000 000 in a sweep or on cuda",
+    )
     add("--seconds", type=float, help="time per measurement; by default 1, with cuda 0.1")
     add("--limit", type=float, metavar="SECONDS", help="cuda: start no new measurement after this time")
     add("--tune", action="store_true", help="cuda: measure all group sizes and memory layouts instead")
@@ -97,8 +108,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"\nwritten to {options.json}", file=sys.stderr)
     if options.plot:
         _plot(results, options.json)
-    failed = [r for r in results["results"] if r["solver"] == "gpudiff" and (r["error"] or r["unsolved"])]
-    return 1 if failed else 0
+    every = [*results["results"], *results["warm"], *results["sweep"]]
+    return 1 if any(is_ours(r["solver"]) and (r["error"] or r["unsolved"]) for r in every) else 0
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -117,28 +128,40 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     dtype = options.dtype or "float64"
     threads = options.threads or (1 if options.cores == "1" else len(machine.usable_cores()))
     plan = Plan(options.seconds or 1.0, options.repeat, options.sample, options.seed, options.batch)
-    families = select_families(options.filter)
-    ours = Gpudiff(options.backend, dtype, threads)
-    candidates: list[Solver] = [ours, *select_peers(options.peers)]
+    families, parts = select_families(options.filter), options.parts.split(",")
+    methods = [Gpudiff(options.backend, dtype, threads, method) for method in METHODS]
+    candidates: list[Solver] = [*methods, *select_peers(options.peers)]
     reasons = {solver.name: solver.unavailable() for solver in candidates}
     solvers = [solver for solver in candidates if reasons[solver.name] is None]
 
     started = datetime.datetime.now(datetime.timezone.utc)
-    usable = reasons[ours.name] is None
-    peak = machine.fma_peak(dtype) if usable else None
-    progress = Progress(len(families) * len(solvers) * steps(plan), options.quiet)
+    ours = [solver for solver in solvers if is_ours(solver.name)]
+    peak = machine.fma_peak(dtype) if ours else None
+    warm_families = [family for family in families if "warm" in parts and warm.applies(family)]
+    swept = [family for family in families if "sweep" in parts and sweep.applies(family)]
+    total = (len(families) * measure.steps(plan) * ("cold" in parts) + len(warm_families) * warm.steps(plan)) * len(
+        solvers
+    )
+    progress = Progress(total + len(swept) * sweep.steps(plan) * len(ours), options.quiet)
     records: list[Record] = []
+    warm_records: list[WarmRecord] = []
+    sweep_records: list[Record] = []
     facts: list[dict[str, Any]] = []
     for family in families:
-        found, about = run_family(family, solvers, plan, progress.tick)
+        if "cold" in parts:
+            found, about = run_family(family, solvers, plan, progress.tick)
+            records += found
+            facts.append(about)
+        if family in warm_families:
+            warm_records += run_warm(family, solvers, plan, progress.tick)
+        if family in swept:
+            sweep_records += run_sweep(family, ours, plan, progress.tick)
         if peak is not None:  # the best of several readings: neighbours on the machine can only lower one
             peak = max([peak, *(machine.fma_peak(dtype) for _ in range(3))], key=lambda reading: reading["gflops"])
-        records += found
-        facts.append(about)
     progress.close()
     if peak is not None:
-        for record in records:
-            if record.solver == ours.name and record.flops and record.forward:
+        for record in (*records, *warm_records, *sweep_records):
+            if is_ours(record.solver) and record.flops and record.forward:
                 record.peak_fraction = record.flops * record.forward / (peak["gflops"] * 1e9 * threads)
 
     results: dict[str, Any] = {
@@ -151,15 +174,19 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "settings": {
             "tolerance": TOLERANCE,
             "cores": options.cores,
+            "parts": parts,
             "plan": asdict(plan),
             "solvers": {solver.name: solver.settings() for solver in solvers},
         },
         "families": facts,
         "results": [asdict(record) for record in records],
         "ratios": report.ratios(records),
+        "warm": [asdict(record) for record in warm_records],
+        "warm_ratios": report.warm_ratios(warm_records),
+        "sweep": [asdict(record) for record in sweep_records],
     }
-    if usable:
-        results["latency"] = latency(min(1.0, plan.seconds), options.backend, plan.seed)
+    if ours and "latency" in parts:
+        results["latency"] = latency(min(1.0, plan.seconds), options.backend, plan.sample, plan.seed)
         results["import_seconds"] = machine.import_seconds(max(1, plan.repeats))
     return results
 
@@ -171,15 +198,23 @@ def results_text(results: dict[str, Any]) -> str:
     lines = [f"{cpu}, {results['settings']['cores']} core(s), tolerance {TOLERANCE:g}"]
     if peak is not None:
         lines[0] += f"; measured FMA peak of one core {peak['gflops']:.1f} GFLOP/s ({peak['isa']})"
-    lines += ["", report.results_table(records)]
+    if records:
+        lines += ["", report.results_table(records)]
     ratios = report.ratios_table(results["ratios"])
     if ratios:
         lines += ["", "forward / forward+backward", ratios]
+    if results["warm"]:
+        lines += ["", report.warm_table([WarmRecord(**record) for record in results["warm"]])]
+    ratios = report.warm_ratios_table(results["warm_ratios"])
+    if ratios:
+        lines += ["", ratios]
+    if results["sweep"]:
+        lines += ["", report.sweep_table([Record(**record) for record in results["sweep"]])]
     if "latency" in results:
-        call, load = results["latency"], results["import_seconds"]
+        load = results["import_seconds"]
         lines += [
             "",
-            f"one call, B = 1, n = 8: solve {call['solve_us']:.0f} µs, with vjp {call['solve_vjp_us']:.0f} µs",
+            report.latency_table(results["latency"]),
             f"import gpudiff: {1e3 * load['gpudiff']:.0f} ms, of which NumPy {1e3 * load['numpy']:.0f} ms",
         ]
     lines += [f"not measured: {name} ({reason})" for name, reason in results["unavailable"].items()]
@@ -206,6 +241,9 @@ def _complaint(options: argparse.Namespace) -> str | None:
             return f"--filter {options.filter!r} matches no family; --list shows them"
     except re.error as error:
         return f"--filter {options.filter!r} is not a regular expression: {error}"
+    strange = sorted(set(options.parts.split(",")) - set(PARTS))
+    if strange:
+        return f"--parts: {', '.join(map(repr, strange))} is not among {', '.join(PARTS)}"
     known = _peer_names(options.device)
     unknown = [] if options.peers in ("all", "none") else sorted(set(filter(None, options.peers.split(","))) - known)
     if unknown:

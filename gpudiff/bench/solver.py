@@ -9,7 +9,7 @@ matrix, equalities apart from inequalities).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import scipy.sparse as sp
@@ -45,12 +45,18 @@ class Outcome:
         solved: ``[B]`` whether the solver itself reports success.
         gradients: Present after ``forward_backward``.
         flops: Floating-point operations of the call where the solver counts them.
+        changes: Rows that entered or left a working set, over the batch, where the solver counts them.
+        fallbacks: Problems that the active-set method handed to the interior point, where there are two.
+        method: Which of its methods a solver chose, where it has a choice.
     """
 
     x: Array
     solved: NDArray[np.bool_]
     gradients: Gradients | None = None
     flops: float | None = None
+    changes: int | None = None
+    fallbacks: int | None = None
+    method: str | None = None
 
 
 class Session(Protocol):
@@ -93,6 +99,15 @@ class Solver(Candidate, Protocol):
 
     def prepare(self, batch: Batch, derivatives: bool) -> Session:
         """A session for this batch; not timed."""
+        ...
+
+
+@runtime_checkable
+class WarmSolver(Solver, Protocol):
+    """A solver that can start from the solution of a similar problem."""
+
+    def prepare_warm(self, first: Batch, moved: list[Batch]) -> list[Session]:
+        """One session for each moved batch, each starting from the solutions of ``first``; not timed."""
         ...
 
 

@@ -119,7 +119,9 @@ class _Solve(torch.autograd.Function):
         """Solve, and leave the whole solution in `call`."""
         arrays: dict[str, Array | None] = {name: to_core(t) for name, t in zip(call.names, tensors, strict=True)}
         call.solution = solution = solved(lambda: call.run({**arrays, **call.absent}), _direction, to_caller)
-        return tuple(to_caller(getattr(solution, name)) for name in solution.POINT)
+        # Autograd makes what leaves here part of its graph, which holds the call and so the solution: that must not
+        # hold the graph in turn, nor must a `Solver` that remembers where the solution ended.
+        return tuple(to_caller(getattr(solution, name)).detach() for name in solution.POINT)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:

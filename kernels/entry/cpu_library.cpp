@@ -194,12 +194,13 @@ int gd_solve(const gd_problem* problem, const gd_settings* settings, const gd_te
   const Variant& v = *current_variant().load();
   Solve job{problem, settings, order.rows, present(warm_x), present(warm_y), present(warm_s), out};
   if (!job.warm_y || !job.warm_s) job.warm_x = nullptr;
+  if (settings->method == GD_ACTIVE_SET && order.rows.second_order_count > 0) return GD_BAD_ARGUMENT;
   // Enough chunks to keep all threads busy, no larger than one thread's memory allows.
   const long largest = v.chunk(problem, order.rows), threads = std::max(1, settings->threads);
   const long even = (problem->batch + 4 * threads - 1) / (4 * threads);
   const long chunk = std::max(16L, std::min(largest, threads == 1 ? largest : even));
   const long size = std::min({chunk, largest, long(problem->batch)});
-  return for_each_chunk(*problem, threads, size, v.solve_bytes(problem, order.rows, size), report,
+  return for_each_chunk(*problem, threads, size, v.solve_bytes(problem, order.rows, settings, size), report,
                         [&](char* memory, long begin, long end, Counters& counters, long) {
                           if (memory) v.solve(job, memory, begin, end, counters);
                         });

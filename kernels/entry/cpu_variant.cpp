@@ -1,5 +1,6 @@
 // The kernels compiled for one instruction set. Built several times, with GD_NAMESPACE and GD_VARIANT_NAME set by the
 // build; includes no header of the standard library, so that nothing compiled here can be shared with another variant.
+#include "active_set_chunk.hpp"
 #include "sensitivity_chunk.hpp"
 #include "solve_chunk.hpp"
 
@@ -21,6 +22,7 @@ inline Width width_of(const Shape& s) {
 #endif
   return words <= (index_t(16) << 20) / 32 ? Width::four : Width::one;
 }
+inline bool kActiveSetEight(const Shape& s) { return s.n <= 24; }
 template <class Work>
 inline auto with_width(const Shape& s, Work work) {
   switch (width_of(s)) {
@@ -40,9 +42,26 @@ static long chunk(const gd_problem* p, const Rows& r) {
   return with_width(s, [&](auto t, auto f) { return long(ChunkSolver<decltype(t), decltype(f)>::chunk(s)); });
 }
 
-static long solve_bytes(const gd_problem* p, const Rows& r, long chunk) {
+// Packs for the active-set method, and what P and A are made of: plain numbers where all problems share them. A single
+// problem has a lane to itself, with the same operations in the same order, hence the same bits.
+template <class Work>
+inline auto with_active_set(const gd_problem& p, const Shape& s, Work work) {
+  const bool shared = p.batch > 1 && p.P.batch == 0 && p.A.batch == 0;
+  if (p.batch == 1) return work(double{}, double{});
+#if defined(__AVX512F__)
+  if (kActiveSetEight(s)) return shared ? work(double8{}, double{}) : work(double8{}, double8{});
+#endif
+  return shared ? work(double4{}, double{}) : work(double4{}, double4{});
+}
+
+static long solve_bytes(const gd_problem* p, const Rows& r, const gd_settings* settings, long chunk) {
   const Shape s = shape_of(*p, r);
-  return with_width(s, [&](auto t, auto f) { return long(ChunkSolver<decltype(t), decltype(f)>::bytes(s, chunk)); });
+  const long rest =
+      with_width(s, [&](auto t, auto f) { return long(ChunkSolver<decltype(t), decltype(f)>::bytes(s, chunk)); });
+  if (settings->method != GD_ACTIVE_SET) return rest;
+  return rest + with_active_set(*p, s, [&](auto t, auto e) {
+           return long(ChunkActiveSet<decltype(t), decltype(e)>::bytes(s, chunk));
+         });
 }
 static long sensitivity_bytes(const gd_problem* p, const Rows& r, long) {
   const Shape s = shape_of(*p, r);
@@ -50,9 +69,23 @@ static long sensitivity_bytes(const gd_problem* p, const Rows& r, long) {
 }
 
 static void solve(const Solve& job, char* memory, long begin, long end, Counters& counters) {
-  with_width(shape_of(*job.problem, job.rows), [&](auto t, auto f) {
+  const Shape s = shape_of(*job.problem, job.rows);
+  const int* left = nullptr;
+  index_t n_left = 0;
+  if (job.settings->method == GD_ACTIVE_SET) {
+    with_active_set(*job.problem, s, [&](auto t, auto e) {
+      using Method = ChunkActiveSet<decltype(t), decltype(e)>;
+      Method method(job, memory, begin, end, counters);
+      n_left = method.run();
+      left = method.left;
+      memory += Method::bytes(s, end - begin);
+    });
+    counters.fallbacks += n_left;
+    if (n_left == 0) return;
+  }
+  with_width(s, [&](auto t, auto f) {
     ChunkSolver<decltype(t), decltype(f)> solver(job, memory, begin, end, counters);
-    solver.run();
+    solver.run(left, n_left);
   });
 }
 

@@ -89,7 +89,7 @@ struct Instance {
   double *D, *E, *column, *row, *row_sum;
   unsigned char* absent;  // [m] rows with b = +inf
   double c;
-  bool has_P;
+  bool has_P, some_absent;
 
   void carve(index_t n, index_t m, Carver<double>& memory) {
     P = P_copy = memory.take(n * n);
@@ -105,11 +105,12 @@ struct Instance {
   }
 
   // Reads problem `index`. b = +inf on a nonnegative row makes the row absent: 0ᵀx + s = 1.
-  Gathered gather(const gd_problem& p, const Rows& rows, index_t index) {
+  // `matrices_known`: P and A are those of a problem that was good before, and P lay in place, exactly symmetric.
+  Gathered gather(const gd_problem& p, const Rows& rows, index_t index, bool matrices_known = false) {
     const index_t n = p.n, m = p.m;
     has_P = p.P.data != nullptr;
     copy_row(p.q, p.dtype, index * p.q.batch, p.q.row, n, q);
-    bool some_absent = false;
+    some_absent = false;
     for (index_t k = 0; k < m; k++) b[k] = read(p.b, p.dtype, index * p.b.batch + rows.row_of[k] * p.b.row);
     for (index_t k = 0; k < m; k++) absent[k] = 0;
     for (index_t k = rows.zero; k < rows.zero + rows.nonnegative; k++) {
@@ -134,13 +135,14 @@ struct Instance {
           copy_row(p.P, p.dtype, index * p.P.batch + i * p.P.row, p.P.col, n, P_copy + i * n);
       }
     }
-    bool finite = all_finite(q, n) && all_finite(b, m) && all_finite(A, m * n);
-    if (has_P) finite = finite && all_finite(P, n * n);
+    bool finite = all_finite(q, n) && all_finite(b, m);
+    if (!matrices_known) finite = finite && all_finite(A, m * n) && (!has_P || all_finite(P, n * n));
     if (!finite) return Gathered::invalid;
     if (some_absent)
       for (index_t k = rows.zero; k < rows.zero + rows.nonnegative; k++)
         if (absent[k])
           for (index_t j = 0; j < n; j++) A_copy[k * n + j] = 0;
+    if (matrices_known) return Gathered::good;
     return has_P ? symmetrise(symmetry_tolerance(!plain)) : Gathered::good;
   }
 

@@ -42,7 +42,7 @@ struct Sensitivity {
 struct Variant {
   const char* name;
   long (*chunk)(const gd_problem*, const Rows&); /* the largest sensible number of problems in a chunk */
-  long (*solve_bytes)(const gd_problem*, const Rows&, long chunk);
+  long (*solve_bytes)(const gd_problem*, const Rows&, const gd_settings*, long chunk);
   long (*sensitivity_bytes)(const gd_problem*, const Rows&, long chunk);
   void (*solve)(const Solve&, char* memory, long begin, long end, Counters&);
   void (*jvp)(const Sensitivity&, char* memory, long begin, long end, Counters&);

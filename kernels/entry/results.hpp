@@ -40,8 +40,9 @@ struct Results {
   index_t begin;  // of the chunk in the batch
   Saved saved{};
 
-  void write_scalars(index_t i, int status, double objective, double primal, double dual, double gap,
-                     double margin) const {
+  // `count`: iterations of whatever kind.
+  void write_scalars(index_t i, int status, double objective, double primal, double dual, double gap, double margin,
+                     double count) const {
     const index_t at = begin + i;
     gd_solution& o = *job.out;
     const int type = problem.dtype;
@@ -51,7 +52,7 @@ struct Results {
     write(o.gap, type, at, gap);
     write(o.margin, type, at, margin);
     if (o.status) o.status[at] = int8_t(status);
-    if (o.iterations) o.iterations[at] = int32_t(saved.iterations[i] + saved.newton[i]);
+    if (o.iterations) o.iterations[at] = int32_t(count);
   }
 
   template <class T>
@@ -69,7 +70,7 @@ struct Results {
       write(o.s, type, row, absent ? __builtin_inf() : double(get_lane(map.s[k], lane)) / E[k]);
     }
     write_scalars(i, status, double(get_lane(r.objective, lane)), double(get_lane(r.primal, lane)),
-                  double(get_lane(r.dual, lane)), double(get_lane(r.gap, lane)), double(get_lane(margin, lane)));
+                  double(get_lane(r.dual, lane)), double(get_lane(r.gap, lane)), double(get_lane(margin, lane)), spent(i));
   }
   bool is_absent(index_t i, index_t k) const {
     const Rows& rows = job.rows;
@@ -105,10 +106,33 @@ struct Results {
             : k < shape.rows.zero ? 0.0
                                   : double(get_lane(s.s[k], lane)) / E[k] * scale * c);
     }
-    write_scalars(i, out, primal ? inf : -inf, nan, nan, nan, nan);
+    write_scalars(i, out, primal ? inf : -inf, nan, nan, nan, nan, spent(i));
   }
 
-  void write_failure(index_t i, int status) const {
+  double spent(index_t i) const { return saved.iterations[i] + saved.newton[i]; }
+
+  // A point in the problem's own units, in kernel row order.
+  void write_values(index_t i, const double* x, const double* y, const double* s) const {
+    const index_t n = shape.n, m = shape.m(), at = begin + i;
+    gd_solution& o = *job.out;
+    const int type = problem.dtype;
+    for (index_t j = 0; j < n; j++) write(o.x, type, at * n + j, x[j]);
+    for (index_t k = 0; k < m; k++) {
+      const index_t row = at * m + job.rows.row_of[k];
+      write(o.y, type, row, y[k]);
+      write(o.s, type, row, s[k]);
+    }
+  }
+  // The normalised certificate of a problem without a feasible point.
+  void write_infeasible(index_t i, const double* y, int changes) const {
+    write_failure(i, GD_PRIMAL_INFEASIBLE, changes);
+    for (index_t k = 0; k < shape.m(); k++)
+      write(job.out->y, problem.dtype, (begin + i) * shape.m() + job.rows.row_of[k], y[k]);
+    write(job.out->obj, problem.dtype, begin + i, __builtin_inf());
+  }
+
+  void write_failure(index_t i, int status) const { write_failure(i, status, spent(i)); }
+  void write_failure(index_t i, int status, double count) const {
     const index_t n = shape.n, m = shape.m(), at = begin + i;
     gd_solution& o = *job.out;
     const double nan = __builtin_nan("");
@@ -117,7 +141,7 @@ struct Results {
       write(o.y, problem.dtype, at * m + k, nan);
       write(o.s, problem.dtype, at * m + k, nan);
     }
-    write_scalars(i, status, nan, nan, nan, nan, nan);
+    write_scalars(i, status, nan, nan, nan, nan, nan, count);
   }
 };
 

@@ -117,13 +117,17 @@ struct ChunkSolver {
     stages = stage_settings(*job.settings, problem.dtype == GD_FLOAT32, sizeof(Real<F>) == 4);
   }
 
-  void run() {
+  // Solves the problems at the positions `todo` of the chunk; all of them if null.
+  void run(const int* todo, index_t n_todo) {
     index_t n_list = 0, n_failed = 0;
     double quick_iterations = 0;
     for (index_t i = 0; i < count; i++) {
       saved.iterations[i] = saved.newton[i] = 0;
-      saved.state[i] = -1;
-      list[n_list++] = int(i);
+      saved.state[i] = todo ? outcome::going : -1;
+    }
+    for (index_t i = 0; i < (todo ? n_todo : count); i++) {
+      list[n_list++] = todo ? todo[i] : int(i);
+      saved.state[list[i]] = -1;
     }
     if (job.warm_x && job.settings->polish) {
       n_failed = polish(list, n_list, false, newton_from_warm_start(), true);

@@ -151,7 +151,8 @@ GD_HD void assemble(const G& g, const Quasidefinite<T>& k) {
 
 // Factorises K into k.L, with the pivot rule of factor.cuh.
 template <class T, class G>
-GD_HD void factorise(const G& g, const Quasidefinite<T>& k, T regularisation) {
+GD_HD void factorise(const G& g, const Quasidefinite<T>& k, T regularisation,
+                     double replaced_by = kReplacedPivot<T>) {
   const index_t nb = k.variable_blocks(), total = k.blocks(), order = k.order();
   assemble(g, k);
   GD_NO_UNROLL for (index_t J = 0; J < total; J++) {
@@ -168,7 +169,7 @@ GD_HD void factorise(const G& g, const Quasidefinite<T>& k, T regularisation) {
       GD_UNROLL for (int r = 0; r < kTile; r++) { d[r][c] = column.value[r]; }
       magnitude[c] = k.magnitude[J * kTile + c];
     }
-    factorise_tile(d, magnitude, sign, regularisation);
+    factorise_tile(d, magnitude, sign, regularisation, replaced_by);
     GD_NO_UNROLL for (index_t row = (J + 1) * kTile + g.rank(); row < order; row += g.size()) {
       T* l = k.L.tile(row / kTile, J) + row % kTile;
       T t[kTile];
@@ -209,25 +210,28 @@ GD_HD void factorise(const G& g, const Quasidefinite<T>& k, T regularisation) {
   g.sync();
 }
 
-// Solves K v_r = v_r in place for R right-hand sides `stride` apart. One barrier for each tile: its solution is
-// computed by every member, and written by the first once nobody reads what it replaces.
+// A solution of one tile row into each of R vectors, by the first member: once nobody reads what it replaces.
 template <int R, class T, class G>
-GD_HD void solve_factorised(const G& g, const Quasidefinite<T>& k, T* v, index_t stride) {
+GD_HD void write_solution(const G& g, const TileRow<T> (&t)[R], T sign, index_t block, T* v, index_t stride) {
+  if (g.rank() != 0) return;
+  GD_UNROLL for (int r = 0; r < R; r++) {
+    TileRow<T> out;
+    GD_UNROLL for (int c = 0; c < kTile; c++) { out.value[c] = t[r].value[c] * sign; }
+    store_row(v + r * stride + block * kTile, out);
+  }
+}
+
+// Solves L S v_r = v_r in place for R right-hand sides `stride` apart. One barrier for each tile, and one at the end: its
+// solution is computed by every member, and written when all have read.
+template <int R, class T, class G>
+GD_HD void substitute_forward(const G& g, const Quasidefinite<T>& k, T* v, index_t stride) {
   const index_t nb = k.variable_blocks(), total = k.blocks(), order = k.order();
   if (total == 0) return;
   TileRow<T> t[R];
-  const auto write = [&](index_t block, T sign) GD_LAMBDA {
-    if (g.rank() != 0) return;
-    GD_UNROLL for (int r = 0; r < R; r++) {
-      TileRow<T> out;
-      GD_UNROLL for (int c = 0; c < kTile; c++) { out.value[c] = t[r].value[c] * sign; }
-      store_row(v + r * stride + block * kTile, out);
-    }
-  };
   const auto sign_of = [&](index_t block) GD_LAMBDA { return broadcast<T>(block < nb ? 1 : -1); };
   GD_NO_UNROLL for (index_t J = 0; J < total; J++) {
     g.sync();
-    if (J > 0) write(J - 1, sign_of(J - 1));
+    if (J > 0) write_solution(g, t, sign_of(J - 1), J - 1, v, stride);
     const T* d = k.L.tile(J, J);
     GD_UNROLL for (int r = 0; r < R; r++) {
       t[r] = load_row(v + r * stride + J * kTile);
@@ -246,10 +250,22 @@ GD_HD void solve_factorised(const G& g, const Quasidefinite<T>& k, T* v, index_t
     }
   }
   g.sync();
-  write(total - 1, sign_of(total - 1));
+  write_solution(g, t, sign_of(total - 1), total - 1, v, stride);
+  g.sync();
+}
+
+// The same for Lᵀ v_r = v_r.
+template <int R, class T, class G>
+GD_HD void substitute_backward(const G& g, const Quasidefinite<T>& k, T* v, index_t stride) {
+  const index_t total = k.blocks();
+  if (total == 0) return;
+  const T one = broadcast<T>(1);
+  TileRow<T> t[R];
   GD_NO_UNROLL for (index_t I = total - 1; I >= 0; I--) {
-    g.sync();
-    if (I < total - 1) write(I + 1, broadcast<T>(1));
+    if (I < total - 1) {
+      g.sync();
+      write_solution(g, t, one, I + 1, v, stride);
+    }
     const T* d = k.L.tile(I, I);
     GD_UNROLL for (int r = 0; r < R; r++) {
       t[r] = load_row(v + r * stride + I * kTile);
@@ -269,8 +285,15 @@ GD_HD void solve_factorised(const G& g, const Quasidefinite<T>& k, T* v, index_t
     }
   }
   g.sync();
-  write(0, broadcast<T>(1));
+  write_solution(g, t, one, 0, v, stride);
   g.sync();
+}
+
+// Solves K v_r = v_r in place for R right-hand sides `stride` apart.
+template <int R, class T, class G>
+GD_HD void solve_factorised(const G& g, const Quasidefinite<T>& k, T* v, index_t stride) {
+  substitute_forward<R>(g, k, v, stride);
+  substitute_backward<R>(g, k, v, stride);
 }
 
 }  // namespace GD_NAMESPACE

@@ -108,13 +108,17 @@ GD_HD void eliminated_tile(const Quasidefinite<T>& k, index_t I, index_t J, T (&
     update_tile<1>(acc, k.L.tile(I, 0) + positive * kTile, k.L.tile(J, 0) + positive * kTile, J * kTile - positive);
 }
 
+template <class T>
+constexpr double kReplacedPivot = sizeof(Real<T>) == 8 ? 1e-6 : 1e-3;
+
 // The signed factor of a diagonal tile, in place of its lower triangle; the diagonal as reciprocals. `regularisation`
 // (ε = δ) is added to every pivot's magnitude; a pivot below 1e-15 times its value before elimination carries no digits
-// and becomes 1e-6 times that value, which makes its variable stay put.
+// and becomes `replaced_by` times that value, by default so large that its variable stays put.
 template <class T>
-GD_HD void factorise_tile(T (&a)[kTile][kTile], const T (&magnitude)[kTile], T sign, T regularisation) {
+GD_HD void factorise_tile(T (&a)[kTile][kTile], const T (&magnitude)[kTile], T sign, T regularisation,
+                          double replaced_by) {
   constexpr bool is_double = sizeof(Real<T>) == 8;
-  const T tiny = broadcast<T>(is_double ? 1e-15 : 1e-6), replacement = broadcast<T>(is_double ? 1e-6 : 1e-3);
+  const T tiny = broadcast<T>(is_double ? 1e-15 : 1e-6), replacement = broadcast<T>(replaced_by);
   GD_UNROLL for (int c = 0; c < kTile; c++) {
     T d = a[c][c] * sign + regularisation;
     const T floor = magnitude[c] * tiny + regularisation * broadcast<T>(0.5);
@@ -130,7 +134,8 @@ GD_HD void factorise_tile(T (&a)[kTile][kTile], const T (&magnitude)[kTile], T s
 
 // Factorises K into k.L.
 template <class T>
-GD_HD void factorise(const Alone&, const Quasidefinite<T>& k, T regularisation) {
+GD_HD void factorise(const Alone&, const Quasidefinite<T>& k, T regularisation,
+                     double replaced_by = kReplacedPivot<T>) {
   const index_t nb = k.variable_blocks(), total = k.blocks();
   GD_NO_UNROLL for (index_t J = 0; J < total; J++) {
     const T sign = broadcast<T>(J < nb ? 1 : -1);
@@ -138,7 +143,7 @@ GD_HD void factorise(const Alone&, const Quasidefinite<T>& k, T regularisation) 
     {
       T a[kTile][kTile], magnitude[kTile] = {};
       eliminated_tile(k, J, J, a, magnitude);
-      factorise_tile(a, magnitude, sign, regularisation);
+      factorise_tile(a, magnitude, sign, regularisation, replaced_by);
       GD_UNROLL for (int c = 0; c < kTile; c++) {
         GD_UNROLL for (int r = c; r < kTile; r++) { diagonal[c * kTile + r] = a[r][c]; }
       }

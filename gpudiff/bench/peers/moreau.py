@@ -2,17 +2,20 @@
 
 Both run the whole batch in one call of ``CompiledSolver``: the batch interface is faster than a loop. "Moreau's best
 mode" in a table is the faster of the two among those that solved every problem.
+
+``solve(…, warm_start=solution.to_warm_start())`` starts either of them from an earlier solution.
 """
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 
 from gpudiff.bench.families import Array, Batch
 from gpudiff.bench.peers._base import Peer, load
-from gpudiff.bench.solver import TOLERANCE, Gradients, Outcome, only_linear, pattern
+from gpudiff.bench.solver import TOLERANCE, Gradients, Outcome, Session, only_linear, pattern
 
 
 class _Moreau(Peer):
@@ -23,6 +26,11 @@ class _Moreau(Peer):
     def prepare(self, batch: Batch, derivatives: bool) -> _Session:
         """Compiles the sparsity pattern (dense) for the batch size."""
         return _Session(self.mode, batch, derivatives)
+
+    def prepare_warm(self, first: Batch, moved: list[Batch]) -> list[Session]:
+        """Sessions that start from the first batch's solutions."""
+        start = _Session(self.mode, first, False).solution().to_warm_start()
+        return [_Session(self.mode, batch, False, start) for batch in moved]
 
 
 class MoreauInteriorPoint(_Moreau):
@@ -56,7 +64,7 @@ class MoreauActiveSet(_Moreau):
 
 
 class _Session:
-    def __init__(self, mode: str, batch: Batch, derivatives: bool) -> None:
+    def __init__(self, mode: str, batch: Batch, derivatives: bool, start: Any = None) -> None:
         moreau = load("moreau")
         cones = batch.cones
         self.batch = batch
@@ -86,11 +94,19 @@ class _Session:
         )
         self.P, self.A = np.zeros((batch.size, 0)) if P is None else P.values, A.values
         self.q, self.b = np.ascontiguousarray(batch.q), np.ascontiguousarray(batch.b)
-        self.success = moreau.SolverStatus.Solved
+        self.success, self.start = moreau.SolverStatus.Solved, start
+
+    def solution(self) -> Any:
+        """Its own solution of the batch."""
+        self.solver.setup(self.P, self.A)
+        if self.start is None:
+            return self.solver.solve(self.q, self.b)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says when a warm start failed, and solves from a cold one
+            return self.solver.solve(self.q, self.b, warm_start=self.start)
 
     def forward(self) -> Outcome:
-        self.solver.setup(self.P, self.A)
-        solution = self.solver.solve(self.q, self.b)
+        solution = self.solution()
         info = self.solver.info
         return Outcome(solution.x, np.array([status == self.success for status in info.status]))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from gpudiff.bench.families import Array, Batch
 from gpudiff.bench.peers._base import Peer, load
-from gpudiff.bench.solver import TOLERANCE, Gradients, Outcome, split
+from gpudiff.bench.solver import TOLERANCE, Gradients, Outcome, Session, split
 
 _UNBOUNDED = -1e20
 
@@ -40,9 +40,14 @@ class Proxqp(Peer):
         """A workspace initialised with problem 0."""
         return _Session(batch, self.settings())
 
+    def prepare_warm(self, first: Batch, moved: list[Batch]) -> list[Session]:
+        """Sessions that pass the first batch's x, y and z to ``solve``."""
+        start = _Session(first, self.settings()).points()
+        return [_Session(batch, self.settings(), start) for batch in moved]
+
 
 class _Session:
-    def __init__(self, batch: Batch, settings: dict[str, Any]) -> None:
+    def __init__(self, batch: Batch, settings: dict[str, Any], start: list[Any] | None = None) -> None:
         self.proxqp = proxqp = load("proxsuite").proxqp
         self.data = split(batch)
         if self.data.P is None:
@@ -56,7 +61,9 @@ class _Session:
         d = self.data
         E, e = (d.E[0], d.e[0]) if self.equalities else (None, None)
         self.qp.init(self.data.P[0], d.q[0], E, e, d.G[0], self.lower, d.h[0])
-        self.success = proxqp.PROXQP_SOLVED
+        self.success, self.start = proxqp.PROXQP_SOLVED, start
+        if start is not None:
+            self.qp.settings.initial_guess = proxqp.InitialGuess.WARM_START
 
     def _solve(self, i: int) -> bool:
         d, qp = self.data, self.qp
@@ -66,8 +73,20 @@ class _Session:
             qp.update(g=d.q[i], b=e, u=d.h[i])
         else:
             qp.update(d.P[i], d.q[i], E, e, d.G[i], self.lower, d.h[i], True)
-        qp.solve()
+        if self.start is None:
+            qp.solve()
+        else:
+            qp.solve(*self.start[i])
         return bool(qp.results.info.status == self.success)
+
+    def points(self) -> list[Any]:
+        """x, y and z of each problem."""
+        found: list[Any] = []
+        for i in range(self.data.batch.size):
+            self._solve(i)
+            r = self.qp.results
+            found.append((np.array(r.x), np.array(r.y), np.array(r.z)))
+        return found
 
     def forward(self) -> Outcome:
         x = np.empty(self.data.q.shape)

@@ -1,0 +1,295 @@
+// The dual active-set method of Goldfarb & Idnani 1983: start reading here.
+//
+// The point u is always the projection of the origin onto the working set's affine hull, with multipliers that are not
+// negative: optimal for the rows looked at so far. As long as a row is violated,
+//
+//   1. choose  the row that is violated most, all rows having length one
+//   2. project it on the working set: M_p = r M_W + z
+//   3. step    u ← u − t z, multipliers ← multipliers − t r, to the first of: the row holds with equality (it enters
+//              the working set), or a multiplier becomes zero (its row leaves, and 2 again)
+//
+// A row that depends on the working set and meets no falling multiplier proves that there is no feasible point. Steps
+// raise the dual objective, which is why this ends; rounding is undone by `settle`, which computes u and the
+// multipliers anew from the working set, and what remains is found by the caller, who looks at the problem's own data.
+#pragma once
+#include "working_set.cuh"
+
+namespace GD_NAMESPACE {
+
+constexpr double kViolation = 2e-13;        // of |u| + |v|: what rounding may leave in a slack
+constexpr double kViolationSingle = 1e-6;   // the same where slacks are computed in single precision
+constexpr double kFallingMultiplier = 1e-12;
+constexpr double kNegativeMultiplier = 1e-13;  // of the largest: what rounding may leave below zero
+
+// How a lane's iteration stands.
+template <int W>
+struct Progress {
+  unsigned infeasible, stuck;  // lanes
+  int changes[W];
+  int blocked[W];  // the row that proves infeasibility
+};
+
+GD_HD int change_limit(index_t n, index_t rows) { return int(4 * (n + rows) + 40); }
+
+// The violated row with the smallest slack: its slack and its number, as numbers of T.
+template <class Element, class V, class T>
+GD_HD void least_slack(const Alone&, const Bands<Element>& M, index_t rows, index_t columns, const V* u, const V* d,
+                       T& least, T& which) {
+  constexpr int kRows = 2 * kTile;
+  V value[kRows], base[kRows];
+  GD_UNROLL for (int r = 0; r < kRows; r++) {
+    value[r] = broadcast<V>(1e30);
+    base[r] = broadcast<V>(0);
+  }
+  GD_NO_UNROLL for (index_t i = 0; i < rows; i += kRows) {
+    V sum[kRows];
+    multiply_some<2>(M.band(i / kTile), M.columns * kTile, columns, u, sum);
+    const V first = broadcast<V>(double(i));
+    GD_UNROLL for (int r = 0; r < kRows; r++) {
+      const V slack = d[i + r] - sum[r];
+      const Mask<V> less = slack < value[r];
+      value[r] = select(less, slack, value[r]);
+      base[r] = select(less, first, base[r]);
+    }
+  }
+  V best = value[0], at = base[0];
+  GD_UNROLL for (int r = 1; r < kRows; r++) {
+    const Mask<V> less = value[r] < best;
+    best = select(less, value[r], best);
+    at = select(less, V(base[r] + broadcast<V>(r)), at);
+  }
+  if constexpr (sizeof(Real<V>) == sizeof(Real<T>)) {
+    least = best;
+    which = at;
+  } else {
+    least = from_single<T>(best);
+    which = from_single<T>(at);
+  }
+}
+
+// Inequalities `ids` of M into the lanes of `row`; returns their d.
+template <class T, class E, class G, int W>
+GD_HD T fetch_rows(const G& g, const ActiveSet<T, E>& s, unsigned lanes, const int (&ids)[W]) {
+  constexpr index_t kLanes = Scalar<E>::lanes;  // 1 where the matrix is shared
+  const index_t n = s.columns();
+  const Mask<T> here = lane_mask<T>(lanes);
+  const Real<T>*from[W], *d[W];
+  for (int l = 0; l < W; l++) {
+    const int id = lanes >> l & 1u ? ids[l] : 0;
+    from[l] = reinterpret_cast<const Real<T>*>(&s.M.at(id, 0)) + (kLanes > 1 ? l : 0);
+    d[l] = reinterpret_cast<const Real<T>*>(s.d + id) + l;
+  }
+  for (index_t k = g.rank(); k < n; k += g.size())
+    s.row[k] = select(here, Compose<T>::of(from, k * kTile * kLanes), s.row[k]);
+  return Compose<T>::of(d, 0);
+}
+
+// The equality rows into an empty basis. Returns the lanes whose equalities are independent.
+template <class T, class E, class G, int W>
+GD_HD Mask<T> enter_equalities(const G& g, const ActiveSet<T, E>& s, Places<W>& p) {
+  const index_t n = s.columns();
+  Mask<T> good = every_lane<T>();
+  p.bands = p.most = 0;
+  for (int l = 0; l < W; l++) p.used[l] = 0;
+  int ids[W];
+  for (int l = 0; l < W; l++) ids[l] = -1;
+  GD_NO_UNROLL for (index_t i = 0; i < s.equalities; i++) {
+    for (index_t k = g.rank(); k < n; k += g.size()) s.row[k] = T{} + s.M_zero.at(i, k);
+    g.sync();
+    T square;
+    const T beyond = project(g, s, p, kEveryLane<T>, square);
+    good = good & (beyond > square * broadcast<T>(kDependent));
+    append(g, s, p, kEveryLane<T>, beyond, T{}, ids);
+  }
+  return good;
+}
+
+// What `of_row` has for the inequalities at one place of the working sets; 0 in lanes that do not use it.
+template <class T, class E, int W>
+GD_HD T at_places(const ActiveSet<T, E>& s, const Places<W>& p, int place, const T* of_row) {
+  const Real<T>* from[W];
+  unsigned used = 0;
+  for (int l = 0; l < W; l++) {
+    used |= place < p.used[l] ? 1u << l : 0u;
+    from[l] = reinterpret_cast<const Real<T>*>(of_row + (place < p.used[l] ? s.id(place, l) : 0)) + l;
+  }
+  if (!used) return T{};
+  return select(lane_mask<T>(used), Compose<T>::of(from, 0), T{});
+}
+
+// u and the multipliers of the working set, from its rows alone.
+template <class T, class E, class G, int W>
+GD_HD void solve_working_set(const G& g, const ActiveSet<T, E>& s, const Places<W>& p) {
+  const index_t n = s.columns();
+  const int zero = int(s.equalities);
+  g.sync();
+  for (int i = g.rank(); i < p.bands * kTile; i += g.size())
+    s.w[i] = i < zero ? T(-s.d_zero[i]) : T(-at_places(s, p, i, s.d));
+  for (index_t k = g.rank(); k < n; k += g.size()) s.u[k] = T{};
+  g.sync();
+  solve_R_transposed(g, s, p.most, s.w);
+  g.sync();
+  subtract_transposed(g, s.Q, p.bands, n, s.w, s.u);
+  solve_R(g, s, 0, p.most, s.w, s.multiplier);
+  g.sync();
+}
+
+// The same, and in `lanes` rows with a negative multiplier leave, the most negative first: what remains is dual
+// feasible.
+template <class T, class E, class G, int W>
+GD_HD void settle(const G& g, const ActiveSet<T, E>& s, Places<W>& p, Progress<W>& progress, unsigned lanes) {
+  for (;;) {
+    solve_working_set(g, s, p);
+    T least{}, most{}, at{};
+    for (int i = int(s.equalities); i < p.most; i++) {
+      const T a = s.multiplier[i];
+      const Mask<T> less = a < least;
+      least = select(less, a, least);
+      at = select(less, broadcast<T>(i), at);
+      most = maximum(a, most);
+    }
+    const unsigned leave = lane_bits<T>(least < -most * broadcast<T>(kNegativeMultiplier)) & lanes;
+    if (!leave) break;
+    drop(g, s, p, leave, at);
+    for (int l = 0; l < W; l++) progress.changes[l] += int(leave >> l & 1u);
+  }
+  for (int i = int(s.equalities) + g.rank(); i < p.most; i += g.size())
+    s.multiplier[i] = maximum(s.multiplier[i], T{});
+  g.sync();
+}
+
+// Rows `ids` [most, W] (−1: none) into the working set where they are independent of it: a start from a guess.
+template <class T, class E, class G, int W>
+GD_HD void enter_rows(const G& g, const ActiveSet<T, E>& s, Places<W>& p, const int* guess, int most) {
+  for (int i = 0; i < most; i++) {
+    unsigned lanes = 0;
+    int ids[W];
+    for (int l = 0; l < W; l++) {
+      ids[l] = guess[i * W + l];
+      if (ids[l] >= 0 && p.used[l] < s.n) lanes |= 1u << l;
+    }
+    if (!lanes) continue;
+    fetch_rows(g, s, lanes, ids);
+    g.sync();
+    T square;
+    const T beyond = project(g, s, p, lanes, square);
+    // More than a step asks for: a guess may hold rows that are nearly dependent.
+    const unsigned independent = lane_bits<T>(beyond > square * broadcast<T>(1e-12)) & lanes;
+    if (independent) append(g, s, p, independent, beyond, T{}, ids);
+  }
+}
+
+// The loop, for `lanes`, whose point is settled. With `single`, rows are chosen by slacks in single precision, which
+// overlooks violations near its rounding error.
+template <class T, class E, class G, int W>
+GD_HD void pivot(const G& g, const ActiveSet<T, E>& s, Places<W>& p, Progress<W>& progress, unsigned lanes,
+                 bool single) {
+  const index_t n = s.columns(), rows = (s.inequalities + 2 * kTile - 1) / (2 * kTile) * (2 * kTile);
+  const int zero = int(s.equalities), limit = change_limit(s.n, s.equalities + s.inequalities);
+  const T never = broadcast<T>(1e300);
+  const T size_v = square_root(square_of(g, s.v, n));
+  unsigned choosing = s.inequalities > 0 ? lanes : 0, stepping = 0;
+  T slack{}, entering{};  // of the chosen row: its slack and its multiplier
+  int chosen[W];
+  for (int l = 0; l < W; l++) chosen[l] = -1;
+  for (int step = 0; choosing | stepping; step++) {
+    if (step >= limit) {
+      progress.stuck |= choosing | stepping;
+      return;
+    }
+    if (choosing) {
+      T least, which;
+      const T size = square_root(square_of(g, s.u, n)) + size_v;
+      const T allowed = -size * broadcast<T>(kViolation);
+      if (single) {
+        for (index_t k = g.rank(); k < n; k += g.size()) s.u_single[k] = to_single(s.u[k]);
+        g.sync();
+        least_slack(g, s.M_single, rows, n, s.u_single, s.d_single, least, which);
+      } else {
+        least_slack(g, s.M, rows, n, s.u, s.d, least, which);
+      }
+      unsigned found = lane_bits<T>(least < (single ? T(-size * broadcast<T>(kViolationSingle)) : allowed)) & choosing;
+      for (int l = 0; l < W; l++) {
+        if (!(found >> l & 1u)) continue;
+        const int id = int(get_lane(which, l));
+        for (int i = zero; i < p.used[l]; i++)  // rounding alone violates a row of the working set
+          if (s.id(i, l) == id) found &= ~(1u << l);
+        if (found >> l & 1u) chosen[l] = id;
+      }
+      if (!(found | stepping)) return;
+      const T d = fetch_rows(g, s, found, chosen);
+      g.sync();
+      T even{}, odd{};
+      for (index_t k = 0; k < n; k += 2) {
+        even += s.row[k] * s.u[k];
+        odd += s.row[k + 1] * s.u[k + 1];
+      }
+      const T exact = d - (even + odd);
+      found &= lane_bits<T>(exact < allowed);
+      const Mask<T> fresh = lane_mask<T>(found);
+      slack = select(fresh, exact, slack);
+      entering = select(fresh, T{}, entering);
+      stepping |= found;
+      choosing = 0;
+      if (!stepping) return;
+    }
+    T square;
+    const T beyond = project(g, s, p, stepping, square);
+    solve_R(g, s, zero, p.most, s.h, s.r);
+    g.sync();
+    // The first multiplier to become zero: the smallest quotient, compared without dividing.
+    T number = broadcast<T>(1), divisor{}, leaving{};
+    for (int i = zero; i < p.most; i++) {
+      const T a = s.multiplier[i], r = s.r[i];
+      const Mask<T> first = (r > broadcast<T>(kFallingMultiplier)) & (a * divisor < number * r);
+      number = select(first, a, number);
+      divisor = select(first, r, divisor);
+      leaving = select(first, broadcast<T>(i), leaving);
+    }
+    const T until_leaves = select(divisor > T{}, T(number / maximum(divisor, broadcast<T>(1e-300))), never);
+    T room{};
+    for (int l = 0; l < W; l++) set_lane(room, l, Real<T>(p.used[l] < s.n ? 1 : 0));
+    const Mask<T> independent = (beyond > square * broadcast<T>(kDependent)) & (room > T{});
+    const T until_holds = select(independent, T(-slack / maximum(beyond, broadcast<T>(1e-300))), never);
+    const unsigned blocked = lane_bits<T>((until_holds >= never) & (until_leaves >= never)) & stepping;
+    if (blocked) {  // kept as a certificate: the combination that gives the row, and the row
+      for (int l = 0; l < W; l++)
+        if (blocked >> l & 1u) progress.blocked[l] = chosen[l];
+      solve_R(g, s, 0, p.most, s.h, s.r);
+      g.sync();
+      const Mask<T> here = lane_mask<T>(blocked);
+      for (int i = g.rank(); i < p.most; i += g.size()) s.certificate[i] = select(here, T(-s.r[i]), s.certificate[i]);
+      progress.infeasible |= blocked;
+      stepping &= ~blocked;
+      g.sync();
+    }
+    const Mask<T> moving = lane_mask<T>(stepping);
+    const Mask<T> holds = until_holds <= until_leaves;
+    const T t = select(moving, select(holds, until_holds, until_leaves), T{});
+    for (index_t k = g.rank(); k < n; k += g.size()) s.u[k] -= t * s.z[k];
+    for (int i = zero + g.rank(); i < p.most; i += g.size()) s.multiplier[i] -= t * s.r[i];
+    entering += t;
+    slack += select(independent, T(t * beyond), T{});
+    const unsigned enter = lane_bits<T>(holds) & stepping, leave = stepping & ~enter;
+    for (int l = 0; l < W; l++) progress.changes[l] += int(stepping >> l & 1u);
+    g.sync();
+    if (enter) append(g, s, p, enter, beyond, entering, chosen);
+    if (leave) drop(g, s, p, leave, leaving);
+    stepping = leave;
+    choosing |= enter;
+  }
+}
+
+// From the working set that is there to the optimum, for `lanes`; u and the multipliers are exact for the working set
+// at the end. With `single`, slacks in double precision have the last word.
+template <class T, class E, class G, int W>
+GD_HD void optimise(const G& g, const ActiveSet<T, E>& s, Places<W>& p, Progress<W>& progress, unsigned lanes,
+                    bool single) {
+  GD_NO_UNROLL for (int pass = single ? 0 : 1; pass < 2; pass++) {
+    settle(g, s, p, progress, lanes & ~(progress.stuck | progress.infeasible));
+    pivot(g, s, p, progress, lanes & ~(progress.stuck | progress.infeasible), pass == 0);
+  }
+  settle(g, s, p, progress, lanes & ~(progress.stuck | progress.infeasible));
+}
+
+}  // namespace GD_NAMESPACE

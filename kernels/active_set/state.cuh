@@ -1,0 +1,118 @@
+// What the active-set method keeps of the problems it works on.
+//
+// With P = L Lᵀ and u = Lᵀx + v, v = L⁻¹q, the QP is the projection of the origin onto a polyhedron,
+//
+//     minimise ½ ‖u‖²   subject to   M u ≤ d   (equalities: =),    M = N A L⁻ᵀ,   d = N b + M v,
+//
+// N scaling every row of M to length one. The rows that hold with equality, the working set, are kept as an orthonormal
+// basis Q of their span with triangular coordinates,
+//
+//     M_Wᵀ = Qᵀ R     (Q: one row per member of W, R upper triangular),
+//
+// first the equalities, which never leave, then inequalities in the order in which they entered. Goldfarb & Idnani 1983
+// is the method; they keep the inverse factor, which is faster by a tenth and loses digits when rows are nearly
+// dependent.
+#pragma once
+#include "../linalg/bands_cooperative.cuh"
+#include "../system.cuh"
+
+namespace GD_NAMESPACE {
+
+// T: a pack with one problem in each lane. E: the elements of what P and A alone decide, T, or a plain number where all
+// problems share P and A.
+template <class T, class E>
+struct ActiveSet {
+  static constexpr int W = Scalar<T>::lanes;
+  index_t n, equalities, inequalities, room;  // room: rows that Q can hold
+  index_t pitch;                              // of R
+  SymmetricTiles<E> L;                        // P's lower triangle, then its factor with reciprocals on the diagonal
+  Bands<E> M_zero, M;                         // A's equality and inequality rows, then M's
+  Bands<Single<E>> M_single;                  // of the inequalities, for pricing
+  E *norm_zero, *norm;                        // N
+  E *diagonal, *column_size;                  // of P; 1/√ of it
+  Bands<T> Q;
+  T *R, *R_inverse;                     // [room, room] by rows `pitch` apart; reciprocals of the diagonal
+  T *q, *v, *u, *z, *row, *spare;       // [n] row: the candidate; z: what it has beyond the span of Q
+  T *b_zero, *b, *d_zero, *d;           // [rows]
+  T *x, *Px, *Ay;                       // [n] the point in the problem's own units, and products with its own data
+  T *y_zero, *y, *tight;                // [rows] tight: 1 for inequalities of the working set
+  T *slack_zero, *slack;                // [rows] b − A x
+  T *spare_zero, *spare_rows;           // [rows] scratch
+  Single<T>* d_single;                  // [inequalities]
+  Single<T>* u_single;                  // [n]
+  T *h, *r, *w, *multiplier;            // [room] coordinates in Q; M_W's combination; scratch
+  T *f, *certificate;                   // [room] right-hand sides, see kkt.cuh; why there is no feasible point
+  int* ids;                             // [room, W] which inequality a place of the working set holds
+
+  GD_HD index_t columns() const { return padded(n); }
+  GD_HD T& r_at(index_t i, index_t j) const { return R[i * pitch + j]; }
+  GD_HD int& id(index_t place, int lane) const { return ids[place * W + lane]; }
+};
+
+// An element of a matrix as lane `lane` sees it.
+template <class E>
+GD_HD double lane_or_shared(const E& a, int lane) {
+  return double(get_lane(a, Scalar<E>::lanes == 1 ? 0 : lane));
+}
+
+// Hands out the memory of a state; `base` null: counts bytes instead. `single`: with what pricing in single precision
+// needs. Every piece begins at a multiple of 64 bytes.
+struct ByteCarver {
+  char* base;
+  index_t used;
+
+  template <class E>
+  GD_HD E* take(index_t count) {
+    E* p = base ? reinterpret_cast<E*>(base + used) : nullptr;
+    used += (count * index_t(sizeof(E)) + 63) / 64 * 64;
+    return p;
+  }
+};
+
+// Places of a row of R in memory. Neighbouring threads of a GPU read neighbouring rows, a few places at once: those must
+// not begin at one bank.
+#if defined(__CUDACC__) || defined(GD_GPU_LAYOUT)
+GD_HD index_t row_pitch(index_t room) { return room + 2; }
+#else
+GD_HD index_t row_pitch(index_t room) { return room; }
+#endif
+
+// What P and A alone decide, and what each problem has of its own. The rows of A and the factor may lie apart from the
+// rest: a GPU has little of its fastest memory.
+template <class T, class E>
+GD_HD void carve_matrices(ActiveSet<T, E>& s, ByteCarver& memory, ByteCarver& rows_memory, ByteCarver& factor_memory,
+                          index_t n, index_t equalities, index_t inequalities, bool single) {
+  const index_t even = (inequalities + 2 * kTile - 1) / (2 * kTile) * (2 * kTile);
+  s.n = n;
+  s.equalities = equalities;
+  s.inequalities = inequalities;
+  s.room = padded(n);
+  s.pitch = row_pitch(s.room);
+  s.L = {factor_memory.template take<E>(SymmetricTiles<E>::words(tiles(n)))};
+  s.M_zero = {factor_memory.template take<E>(Bands<E>::words(equalities, n)), band_columns(n)};
+  s.M = {rows_memory.template take<E>(Bands<E>::words(even, n)), band_columns(n)};
+  s.M_single = {rows_memory.template take<Single<E>>(single ? Bands<E>::words(even, n) : 0), band_columns(n)};
+  s.norm_zero = memory.template take<E>(padded(equalities));
+  s.norm = memory.template take<E>(even);
+  s.diagonal = memory.template take<E>(padded(n));
+  s.column_size = memory.template take<E>(padded(n));
+}
+template <class T, class E>
+GD_HD void carve_vectors(ActiveSet<T, E>& s, ByteCarver& memory) {
+  const index_t n = s.columns(), even = (s.inequalities + 2 * kTile - 1) / (2 * kTile) * (2 * kTile);
+  s.Q = {memory.template take<T>(Bands<T>::words(s.room, s.n)), band_columns(s.n)};
+  s.R = memory.template take<T>(s.room * s.pitch);
+  T** const over_columns[] = {&s.q, &s.v, &s.u, &s.z, &s.row, &s.spare, &s.x, &s.Px, &s.Ay};
+  T** const over_places[] = {&s.R_inverse, &s.h, &s.r, &s.w, &s.multiplier, &s.f, &s.certificate};
+  for (T** p : over_columns) *p = memory.template take<T>(n);
+  for (T** p : over_places) *p = memory.template take<T>(s.room + 2 * kTile);
+  T** const over_zero[] = {&s.b_zero, &s.d_zero, &s.y_zero, &s.slack_zero, &s.spare_zero};
+  T** const over_rows[] = {&s.b, &s.d, &s.y, &s.tight, &s.slack, &s.spare_rows};
+  for (T** p : over_zero) *p = memory.template take<T>(padded(s.equalities));
+  for (T** p : over_rows) *p = memory.template take<T>(even);
+  s.d_single = memory.template take<Single<T>>(even);
+  s.u_single = memory.template take<Single<T>>(n);
+  s.ids = memory.template take<int>(s.room * ActiveSet<T, E>::W);
+}
+
+}  // namespace GD_NAMESPACE

@@ -1,0 +1,165 @@
+// Matrices whose rows are looked at one by one, and whose number may grow: bands of kTile rows, column after column
+// inside a band, so that products keep a band's results in registers and appended rows find their place in the last
+// band. `E` is the element type: that of the vectors, or a plain number where all problems of a pack share the matrix.
+#pragma once
+#include "../group.cuh"
+#include "layout.cuh"
+
+namespace GD_NAMESPACE {
+
+// Columns in memory. Neighbouring threads of a GPU read neighbouring rows: their bands must not begin at one bank.
+#if defined(__CUDACC__) || defined(GD_GPU_LAYOUT)
+GD_HD index_t band_columns(index_t n) { return padded(n) + 1; }
+#else
+GD_HD index_t band_columns(index_t n) { return padded(n); }
+#endif
+
+template <class E>
+struct Bands {
+  E* data;
+  index_t columns;  // in memory: `band_columns`
+
+  static GD_HD index_t words(index_t rows, index_t n) { return tiles(rows) * band_columns(n) * kTile; }
+  GD_HD E* band(index_t i) const { return data + i * columns * kTile; }
+  GD_HD E& at(index_t row, index_t column) const {
+    return data[((row / kTile) * columns + column) * kTile + row % kTile];
+  }
+};
+
+// The entries (first + r, 0 … n) of `COUNT` bands times x, in registers. One sum per row, in the order of the columns:
+// the result does not depend on how many bands are looked at together.
+template <int COUNT, class E, class T>
+GD_HD void multiply_some(const E* m, index_t stride, index_t n, const T* x, T (&sum)[COUNT * kTile]) {
+  GD_UNROLL for (int r = 0; r < COUNT * kTile; r++) { sum[r] = T{}; }
+  GD_NO_UNROLL for (index_t k = 0; k < n; k++) {
+    T v = x[k];
+    keep_in_register(v);
+    GD_UNROLL for (int band = 0; band < COUNT; band++) {
+      const E* a = m + band * stride + k * kTile;
+      GD_UNROLL for (int r = 0; r < kTile; r++) { sum[band * kTile + r] += a[r] * v; }
+    }
+  }
+}
+
+// out = M x for the first `bands` bands.
+template <class E, class T>
+GD_HD void multiply_bands(const Alone&, const Bands<E>& M, index_t bands, index_t n, const T* x, T* out) {
+  const index_t stride = M.columns * kTile;
+  index_t i = 0;
+  GD_NO_UNROLL for (; i + 2 <= bands; i += 2) {
+    T sum[2 * kTile];
+    multiply_some<2>(M.band(i), stride, n, x, sum);
+    GD_UNROLL for (int r = 0; r < 2 * kTile; r++) { out[i * kTile + r] = sum[r]; }
+  }
+  if (i < bands) {
+    T sum[kTile];
+    multiply_some<1>(M.band(i), stride, n, x, sum);
+    GD_UNROLL for (int r = 0; r < kTile; r++) { out[i * kTile + r] = sum[r]; }
+  }
+}
+
+// y −= Mᵀ c over the first `bands` bands. Even and odd rows are summed apart, or the adder's latency would show; as
+// pairs of bands begin at even ones, zero bands behind the last of a lane change none of its bits.
+template <class E, class T>
+GD_HD void subtract_transposed(const Alone&, const Bands<E>& M, index_t bands, index_t n, const T* c, T* y) {
+  index_t i = 0;
+  GD_NO_UNROLL for (; i + 2 <= bands; i += 2) {
+    const E *a = M.band(i), *b = M.band(i + 1);
+    T f[2 * kTile];
+    GD_UNROLL for (int r = 0; r < 2 * kTile; r++) {
+      f[r] = c[i * kTile + r];
+      keep_in_register(f[r]);
+    }
+    GD_NO_UNROLL for (index_t k = 0; k < n; k++) {
+      T even = y[k], odd = a[k * kTile + 1] * f[1];
+      even -= a[k * kTile] * f[0];
+      even -= a[k * kTile + 2] * f[2];
+      odd += a[k * kTile + 3] * f[3];
+      even -= b[k * kTile] * f[4];
+      odd += b[k * kTile + 1] * f[5];
+      even -= b[k * kTile + 2] * f[6];
+      odd += b[k * kTile + 3] * f[7];
+      y[k] = even - odd;
+    }
+  }
+  if (i < bands) {
+    const E* a = M.band(i);
+    T f[kTile];
+    GD_UNROLL for (int r = 0; r < kTile; r++) {
+      f[r] = c[i * kTile + r];
+      keep_in_register(f[r]);
+    }
+    GD_NO_UNROLL for (index_t k = 0; k < n; k++) {
+      T even = y[k], odd = a[k * kTile + 1] * f[1];
+      even -= a[k * kTile] * f[0];
+      even -= a[k * kTile + 2] * f[2];
+      odd += a[k * kTile + 3] * f[3];
+      y[k] = even - odd;
+    }
+  }
+}
+
+// h (+)= Q y and y −= Qᵀh for rows that are orthonormal, two bands at a time with what the bands before have left of y
+// (modified Gram–Schmidt by blocks): each band is read once from memory, and once more from the nearest cache.
+template <class T>
+GD_HD void remove_projection(const Alone& g, const Bands<T>& Q, index_t bands, index_t n, T* h, T* y) {
+  const index_t stride = Q.columns * kTile;
+  GD_NO_UNROLL for (index_t i = 0; i < bands; i += 2) {
+    const index_t count = bands - i < 2 ? 1 : 2;
+    if (count == 2) {
+      T sum[2 * kTile];
+      multiply_some<2>(Q.band(i), stride, n, y, sum);
+      GD_UNROLL for (int r = 0; r < 2 * kTile; r++) { h[i * kTile + r] = sum[r]; }
+    } else {
+      T sum[kTile];
+      multiply_some<1>(Q.band(i), stride, n, y, sum);
+      GD_UNROLL for (int r = 0; r < kTile; r++) { h[i * kTile + r] = sum[r]; }
+    }
+    subtract_transposed(g, Bands<T>{Q.band(i), Q.columns}, count, n, h + i * kTile, y);
+  }
+}
+
+// L y = y and Lᵀ y = y in place, for a factor in tiles whose diagonal holds reciprocals (linalg/factor.cuh).
+template <class E, class T>
+GD_HD void solve_lower(const Alone&, const SymmetricTiles<E>& L, index_t n, T* y) {
+  const index_t blocks = tiles(n);
+  GD_NO_UNROLL for (index_t J = 0; J < blocks; J++) {
+    const E* l = L.tile(J, 0);
+    T a[kTile];
+    GD_UNROLL for (int r = 0; r < kTile; r++) { a[r] = y[J * kTile + r]; }
+    GD_NO_UNROLL for (index_t k = 0; k < J * kTile; k++) {
+      T v = y[k];
+      keep_in_register(v);
+      GD_UNROLL for (int r = 0; r < kTile; r++) { a[r] -= l[k * kTile + r] * v; }
+    }
+    const E* d = l + J * kTile * kTile;
+    GD_UNROLL for (int c = 0; c < kTile; c++) {
+      GD_UNROLL for (int i = 0; i < c; i++) { a[c] -= d[i * kTile + c] * a[i]; }
+      a[c] = a[c] * d[c * kTile + c];
+      y[J * kTile + c] = a[c];
+    }
+  }
+}
+template <class E, class T>
+GD_HD void solve_lower_transposed(const Alone&, const SymmetricTiles<E>& L, index_t n, T* y) {
+  GD_NO_UNROLL for (index_t J = tiles(n) - 1; J >= 0; J--) {
+    const E* l = L.tile(J, 0);
+    const E* d = l + J * kTile * kTile;
+    T a[kTile];
+    GD_UNROLL for (int r = 0; r < kTile; r++) { a[r] = y[J * kTile + r]; }
+    GD_UNROLL for (int c = kTile - 1; c >= 0; c--) {
+      GD_UNROLL for (int i = c + 1; i < kTile; i++) { a[c] -= d[c * kTile + i] * a[i]; }
+      a[c] = a[c] * d[c * kTile + c];
+      y[J * kTile + c] = a[c];
+    }
+    GD_NO_UNROLL for (index_t k = 0; k < J * kTile; k++) {
+      T even = y[k], odd = l[k * kTile + 1] * a[1];
+      even -= l[k * kTile] * a[0];
+      even -= l[k * kTile + 2] * a[2];
+      odd += l[k * kTile + 3] * a[3];
+      y[k] = even - odd;
+    }
+  }
+}
+
+}  // namespace GD_NAMESPACE
