@@ -58,7 +58,7 @@ def choose(settings: Settings, problem: Problem, backend: Backend, warm: bool) -
     asked = settings.method
     check(settings, problem.cones)
     if asked == "auto":
-        return "active_set" if "active_set" in backend.methods and _suits(settings, problem, warm) else "ipm"
+        return "active_set" if "active_set" in backend.automatic and _suits(settings, problem, warm) else "ipm"
     if asked not in backend.methods:
         known = ", ".join(map(repr, ("auto", *backend.methods)))
         raise BackendError(f"method: expected one of {known}, which backend {backend.name!r} has, got {asked!r}")

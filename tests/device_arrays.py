@@ -93,7 +93,7 @@ def use(monkeypatch, driver) -> CudaBackend:
     What "auto" means on the CPU is then what it means on a GPU: answers of the two are compared, some to the last bit.
     """
     backend = CudaBackend(driver)
-    monkeypatch.setattr(CpuBackend, "methods", backend.methods)
+    monkeypatch.setattr(CpuBackend, "automatic", backend.automatic)
     monkeypatch.setattr(_short, "_shelves", {})  # in which problems are known for which it meant something else
     monkeypatch.setattr(_dispatch, "BACKENDS", (backend, CpuBackend()))
     return backend

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import gpudiff as gd
+from gpudiff.bench import reference
 from gpudiff.bench.families import Batch
 from gpudiff.bench.hunt import run
-from gpudiff.bench.hunt.check import Answer, check, compare, uniqueness, without_absent_rows
+from gpudiff.bench.hunt.check import Answer, check, compare, normalised, sensitivity, uniqueness
 from gpudiff.bench.hunt.draw import Case, Known
 from gpudiff.bench.hunt.families import FAMILIES, about
 
@@ -81,7 +82,7 @@ def test_what_is_known_is_true(name):
     for seed in range(3):
         case = draw(name, 3, seed)
         for i in range(case.batch.size):
-            one = without_absent_rows(case.batch, i)
+            one = normalised(case, i)
             if one.m == 0:
                 continue
             settings = clarabel.DefaultSettings()
@@ -206,6 +207,27 @@ def test_errors_do_not_depend_on_scaling():
         np.testing.assert_allclose(again[kind], plain[kind], rtol=1e-6, atol=1e-18)
         assert plain[kind].max() > 1e-9
     np.testing.assert_allclose(compare(scaled, other.x, 0 * other.x)[0], compare(case, answer.x, 0 * answer.x)[0])
+
+
+def test_a_normalised_problem_has_the_same_solution():
+    for name in ("row-scales", "column-scales", "cost-scale"):
+        case = draw(name, 3)
+        for i in range(3):
+            exact = case.unit[i] * np.asarray(reference.solve(normalised(case, i), 0).x, float)
+            found = solve(case).x[i]
+            np.testing.assert_allclose(exact / case.unit[i], found / case.unit[i], rtol=1e-8, atol=1e-8)
+
+
+def test_sensitivity_grows_with_the_conditioning():
+    case = draw("dense", 4)
+    answer = solve(case)
+    plain = max(sensitivity(case, answer, i) for i in range(4))
+    assert 1e-13 < plain < 1e-8
+    batch = case.batch
+    A, b = np.concatenate([batch.A, batch.A[:, -1:]], 1), np.concatenate([batch.b, batch.b[:, -1:]], 1)
+    twins = replace(case, batch=Batch(batch.P, batch.q, A, b, {**batch.cones, "l": batch.cones["l"] + 1}))
+    doubled = replace(answer, y=np.ones(b.shape))
+    assert sensitivity(twins, doubled, 0) > 1e-3  # a row twice among those that are active
 
 
 def test_uniqueness_follows_the_conditioning():

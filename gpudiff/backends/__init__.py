@@ -92,11 +92,13 @@ class Backend(Protocol):
 
     Attributes:
         name: what it is called in `solve(backend=…)`.
-        methods: the methods that it has; "auto" and errors go by it.
+        methods: the methods that it has.
+        automatic: those of them that "auto" may choose.
     """
 
     name: str
     methods: tuple[Method, ...]
+    automatic: tuple[Method, ...]
 
     def refuses(self, problem: Problem, by_name: bool) -> str | None:
         """Why this backend does not take this problem, asked for `by_name` or not; None if it does."""

@@ -23,7 +23,7 @@ from gpudiff.backends import Start
 from gpudiff.backends._views import ABSENT, settings_struct, tensor
 from gpudiff.jit.arguments import Control, GpuSensitivity, GpuSolve, GpuSum, Unfinished
 from gpudiff.jit.kernels import Kernels, Ready
-from gpudiff.jit.specification import shape_of
+from gpudiff.jit.specification import forward, shape_of
 
 _STATUS = np.dtype(np.int8)
 _COUNT = np.dtype(np.int32)
@@ -61,8 +61,8 @@ class Launcher:
         result = Result(x, y, s, obj, status, iterations, primal, dual, gap, margin, Work())
         if batch == 0:
             return result
-        # Without polish the first has nothing to do.
-        kernels = [call.kernel(kind) for kind in (("solve", "careful") if settings.polish else ("careful",))]
+        kinds = forward(call.shape, method, settings.polish)
+        kernels = [call.kernel(kind) for kind in kinds]
         grids = [kernel.grid(batch) for kernel in kernels]
         control = call.control()
         # Both kernels have the scratch memory, one after the other.
@@ -74,7 +74,7 @@ class Launcher:
             batch,
             *call.data(),
             *(tensor(part, 1, problem) for part in warm),
-            settings_struct(settings, 1, method),
+            settings_struct(settings, 1, "active_set" if "active_set" in kinds else "ipm"),
             CSolution(*(array.pointer for array in (x, y, s, *scalars, status, iterations))),
             control.pointer,
             scratch,
@@ -84,7 +84,8 @@ class Launcher:
         )
         for kernel, grid in zip(kernels, grids, strict=True):
             kernel.launch(grid, call.stream, arguments)
-        result.work = lambda: _work(control)
+        asked = batch if method == "active_set" else 0
+        result.work = lambda: _work(control, asked, "active_set" in kinds)
         return result
 
     def jvp(
@@ -141,7 +142,7 @@ class _Call:
         self._device: int = home.device
         self._kernels = kernels
         self._problem = problem
-        self._shape = shape_of(problem.cones, problem.n, problem.P is not None, problem.dtype.name)
+        self.shape = shape_of(problem.cones, problem.n, problem.P is not None, problem.dtype.name)
         self.stream = self._package.stream(self._device)
         self._scratch: list[DeviceArray] = []  # until the launches are made
 
@@ -175,7 +176,7 @@ class _Call:
 
     def kernel(self, kind: str) -> Ready:
         """A kernel for this problem, compiled and loaded if it is not yet."""
-        return self._kernels.get(self._device, kind, self._shape)
+        return self._kernels.get(self._device, kind, self.shape)
 
     def sensitivity(
         self, kind: str, result: Result, directions: list[Tensor], sums: int | None = None, segment: int = 1
@@ -207,6 +208,8 @@ def _segments(batch: int, words: int) -> tuple[int, int]:
     return -(-batch // segment), segment
 
 
-def _work(control: DeviceArray) -> Work:
+def _work(control: DeviceArray, asked: int, active_set: bool) -> Work:
+    """What a solve cost, which asked for the active set for so many problems; whether that ran at all."""
     counts = Control.from_buffer_copy(control.to_host().tobytes())
-    return Work(counts.interior, counts.newton, counts.unfinished, float("nan"))
+    resumed, fallbacks = (0, counts.unfinished) if active_set else (counts.unfinished, asked)
+    return Work(counts.interior, counts.newton, resumed, float("nan"), fallbacks, counts.changes)

@@ -31,6 +31,7 @@ class CpuBackend:
 
     name = "cpu"
     methods: tuple[Method, ...] = tuple(METHOD)  # pyright: ignore[reportAssignmentType]
+    automatic = methods
 
     def refuses(self, problem: Problem, by_name: bool) -> str | None:
         """Why not: the data are on a GPU. Every dense problem on the host is taken."""

@@ -33,8 +33,8 @@ class CudaBackend:
     """
 
     name = "cuda"
-    # The one switch: with "active_set" in here the kernels are launched with it in their settings.
-    methods: tuple[Method, ...] = ("ipm",)
+    methods: tuple[Method, ...] = ("ipm", "active_set")
+    automatic: tuple[Method, ...] = ("ipm",)  # until the other has been measured on a GPU
 
     def __init__(self, driver: Driver | None = None) -> None:
         self._given = driver
@@ -80,13 +80,14 @@ class CudaBackend:
         return tuple(f"cuda:{i} {facts.name} ({facts.arch})" for i, facts in enumerate(found))
 
     def compile(self, structure: Structure, settings: Settings, device: int) -> CompileReport:
-        """Compile and load all kernels of a structure; for data on the host too."""
-        from gpudiff.jit.specification import KINDS, shape_of
+        """Compile and load all kernels of a structure that these settings may need; for data on the host too."""
+        from gpudiff.jit.specification import DERIVATIVES, forward, shape_of
 
         start = perf_counter()
         cones, n, has_P, dtype = structure
-        kinds = KINDS if settings.polish else KINDS[1:]  # the first kernel has nothing to do without polish
-        ready = self.launcher.kernels.get_all(device, kinds, shape_of(cones, n, has_P, dtype.name))
+        shape = shape_of(cones, n, has_P, dtype.name)
+        kinds = (*forward(shape, settings.method, settings.polish), *DERIVATIVES)
+        ready = self.launcher.kernels.get_all(device, kinds, shape)
         return CompileReport(self.name, kinds, sum(kernel.from_cache for kernel in ready), perf_counter() - start)
 
     def single(self, problem: Problem, settings: Settings, method: Method, warm: bool) -> None:

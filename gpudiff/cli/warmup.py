@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-P", dest="has_P", action="store_false", help="a linear objective")
     parser.add_argument("--dtype", choices=("float64", "float32"), default="float64", help="default: %(default)s")
     parser.add_argument(
+        "--method", choices=("ipm", "active_set"), default="ipm", help="that the solves ask for (default: %(default)s)"
+    )
+    parser.add_argument(
         "--arch", nargs="+", metavar="SM", help="architectures such as sm_90 (default: those of the GPUs that are here)"
     )
     parser.add_argument(
@@ -62,6 +65,7 @@ def run(args: argparse.Namespace) -> ExitCode:
             has_P=args.has_P,
             dtype=args.dtype,
             derivatives=args.derivatives,
+            method=args.method,
             arch=archs,
             progress=progress.tick,
         )

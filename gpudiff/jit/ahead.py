@@ -6,15 +6,15 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from gpudiff._abi import METHOD
 from gpudiff._cones import as_product
 from gpudiff._errors import ArgumentError, BackendError
 from gpudiff._settings import thread_count
 from gpudiff.jit.driver import Driver, Usage, default_driver
 from gpudiff.jit.plan import Plan, architecture, overrides, plan
-from gpudiff.jit.specification import KINDS, Specification, shape_of
+from gpudiff.jit.specification import DERIVATIVES, Specification, forward, shape_of
 
 DTYPES = ("float64", "float32")
-FORWARD = KINDS[:2]
 
 
 class Prepared(NamedTuple):
@@ -44,6 +44,7 @@ def prepare(
     has_P: bool = True,
     dtype: str = "float64",
     derivatives: bool = True,
+    method: str = "ipm",
     arch: str | Sequence[str] | None = None,
     driver: Driver | None = None,
     progress: Callable[[str], None] | None = None,
@@ -56,6 +57,7 @@ def prepare(
         has_P: False for a linear objective.
         dtype: "float64" or "float32".
         derivatives: also the kernels of jvp and vjp.
+        method: that solves, "ipm" or "active_set".
         arch: architectures such as "sm_90"; None takes those of the GPUs that are here.
         driver: where to look for GPUs; None for this machine's own.
         progress: called with kind and architecture after each, by one thread at a time.
@@ -77,14 +79,18 @@ def prepare(
         raise ArgumentError(f"n: expected an integer of at least 0, got {n!r}")
     if dtype not in DTYPES:
         raise ArgumentError(f"dtype: expected 'float64' or 'float32', got {dtype!r}")
+    if method not in METHOD or (method == "active_set" and not product.linear):
+        expected = " or ".join(map(repr, METHOD)) if product.linear else "'ipm' for these cones"
+        raise ArgumentError(f"method: expected {expected}, got {method!r}")
     shape = shape_of(product, n, has_P, dtype)
+    kinds = (*forward(shape, method), *(DERIVATIVES if derivatives else ()))
     archs = architectures(arch, driver)
     group, level = overrides()
     reporting = threading.Lock()
     jobs: list[tuple[str, Plan, Specification]] = []
     for name in archs:
         machine = architecture(name)
-        for kind in KINDS if derivatives else FORWARD:
+        for kind in kinds:
             laid = plan(kind, shape, machine, group=group, level=level)
             jobs.append((name, laid, laid.specification(kind, shape)))
 
@@ -127,4 +133,4 @@ def architectures(arch: str | Sequence[str] | None, driver: Driver | None = None
 
 def count(derivatives: bool, archs: int) -> int:
     """How many kernels `prepare` prepares."""
-    return len(KINDS if derivatives else FORWARD) * archs
+    return (2 + (len(DERIVATIVES) if derivatives else 0)) * archs

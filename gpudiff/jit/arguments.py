@@ -20,6 +20,7 @@ class Control(ctypes.Structure):
         ("next_unfinished", c_uint64),
         ("interior", c_uint64),
         ("newton", c_uint64),
+        ("changes", c_uint64),
     )
 
 
@@ -30,7 +31,7 @@ class Unfinished(ctypes.Structure):
 
 
 class GpuSolve(ctypes.Structure):
-    """gd_gpu_solve: argument of the kinds "solve" and "careful"."""
+    """gd_gpu_solve: argument of the kinds "solve", "active_set" and "careful"."""
 
     _fields_ = (
         ("batch", c_int64),

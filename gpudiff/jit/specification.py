@@ -17,8 +17,10 @@ from gpudiff._cones import Product
 from gpudiff._errors import BackendError
 from gpudiff._library import load
 
-KINDS = ("solve", "careful", "jvp", "vjp", "sum")
-_LAID_OUT = {kind: code for code, kind in enumerate(KINDS[:4])}  # enum gd_gpu_kernel; "sum" needs no memory
+KINDS = ("solve", "careful", "jvp", "vjp", "sum", "active_set")
+DERIVATIVES = KINDS[2:5]
+# enum gd_gpu_kernel; "sum" needs no memory
+_LAID_OUT = {"solve": 0, "careful": 1, "jvp": 2, "vjp": 3, "active_set": 4}
 _TYPES = {"float64": ("double", 8), "float32": ("float", 4)}  # C name, bytes
 _CODES = {"zero": 0, "nonnegative": 1, "second-order": 2}  # enum gd_cone
 
@@ -128,6 +130,19 @@ class Specification:
     def describe(self) -> str:
         """What it is, for messages, such as "solve kernel (n=32, m=64 (64 nonnegative), float64, group 32)"."""
         return f"{self.kind} kernel ({self.shape.describe()}, group {self.group}, level {self.level})"
+
+
+def forward(shape: Shape, method: str, polish: bool = True) -> tuple[str, ...]:
+    """The kernels that a solve launches, one behind the other.
+
+    Args:
+        shape: of the problems.
+        method: "ipm" or "active_set"; the latter needs a P, and leaves problems without one to the former.
+        polish: as in `Settings`; without it the interior point's first kernel has nothing to do.
+    """
+    if method == "active_set" and shape.has_P and shape.n > 0:
+        return "active_set", "careful"
+    return ("solve", "careful") if polish else ("careful",)
 
 
 @lru_cache(maxsize=1024)

@@ -1,26 +1,50 @@
-// The linear system of a working set, by the factor that the method has anyway:
+// The linear systems of the active rows, by the factors that the method has anyway: refinement of a point, and jvp and
+// vjp (where all active rows are equalities).
 //
-//     [ P   A_Wᵀ ] [dx]   [e]
-//     [ A_W   0  ] [dy] = [f]
+//     [ P   A_Eᵀ  A_Wᵀ ] [dx ]   [e  ]
+//     [ A_E   0    0   ] [dyE] = [f_E]
+//     [ A_W   0    0   ] [dyW]   [f_W]
 //
-// In the coordinates of state.cuh, with g = L⁻¹e and M_Wᵀ = QᵀR, this is du + M_Wᵀ dλ = g, M_W du = N f, hence
-//
-//     c = Q g − R⁻ᵀ N f,   dλ = R⁻¹ c,   du = g − Qᵀ c.
-//
-// Refinement of a solution, jvp and vjp are this with different right-hand sides.
+// In the coordinates of state.cuh, with g = L⁻¹e: the part of du in the span of the equalities is Q_Eᵀ t, t = R_E⁻ᵀN f_E;
+// in its complement du + M_Wᵀ dλ = g and M_W du = N f_W give c = Q g − R⁻ᵀ N f_W, dλ = R⁻¹ c, du = g − Qᵀc. What is left
+// of the first row, e − P dx − A_Wᵀ dyW, lies in the span of A_Eᵀ, and dyE are its coordinates there.
 #pragma once
 #include "solve.cuh"
-#include "verify.cuh"
 
 namespace GD_NAMESPACE {
 
-// s.z: e, then dx; s.f: N f by place; then dλ in s.r.
+// The equalities' multipliers, into s.y_zero, that leave least of s.z = −(P x + q + A_Iᵀ y_I), which stays.
+template <class T, class E, class G>
+GD_HD void equality_multipliers(const G& g, const ActiveSet<T, E>& s) {
+  const index_t n = s.columns(), bands = tiles(s.equalities);
+  for (index_t j = g.rank(); j < n; j += g.size()) s.spare[j] = j < s.n ? s.z[j] : T{};
+  g.sync();
+  solve_lower(g, s.L, s.n, s.spare);
+  g.sync();
+  multiply_bands(g, s.Q_zero, bands, n, s.spare, s.w_zero);
+  g.sync();
+  solve_R_zero(g, s, s.w_zero);
+  g.sync();
+  for (index_t k = g.rank(); k < s.equalities; k += g.size()) s.y_zero[k] = s.w_zero[k] * s.norm_zero[k];
+  g.sync();
+}
+
+// s.z: e, then dx; s.w_zero: N f_E by equality, zero behind the last; s.f: N f_W by place; then dλ in s.r.
 template <class T, class E, class G, int W>
 GD_HD void solve_kkt(const G& g, const ActiveSet<T, E>& s, const Places<W>& p) {
-  const index_t n = s.columns();
+  const index_t n = s.columns(), zero_bands = tiles(s.equalities);
   g.sync();
   solve_lower(g, s.L, s.n, s.z);
   g.sync();
+  if (s.equalities > 0) {
+    solve_R_zero_transposed(g, s, s.w_zero);
+    multiply_bands(g, s.Q_zero, zero_bands, n, s.z, s.h_equality);
+    g.sync();
+    for (index_t k = g.rank(); k < zero_bands * kTile; k += g.size()) s.w_zero[k] = s.h_equality[k] - s.w_zero[k];
+    g.sync();
+    subtract_transposed(g, s.Q_zero, zero_bands, n, s.w_zero, s.z);
+    g.sync();
+  }
   multiply_bands(g, s.Q, p.bands, n, s.z, s.h);
   solve_R_transposed(g, s, p.most, s.f);
   g.sync();
@@ -30,80 +54,6 @@ GD_HD void solve_kkt(const G& g, const ActiveSet<T, E>& s, const Places<W>& p) {
   solve_R(g, s, 0, p.most, s.h, s.r);
   g.sync();
   solve_lower_transposed(g, s.L, s.n, s.z);
-  g.sync();
-}
-
-constexpr int kPointRefinements = 3;
-
-// Verifies the point of `take_point`, and refines it where its residuals are larger than rounding alone explains.
-// Returns the lanes that may be called solved.
-template <class T, class E, class G, int W, class Products>
-GD_HD unsigned refine_point(const G& g, const ActiveSet<T, E>& s, const Places<W>& p, unsigned lanes, Products products,
-                            Verdict<T>& verdict) {
-  for (int round = 0;; round++) {
-    const Verdict<T> now = verify_point<T>(g, s, products);
-    T error = now.error;
-    if (lane_bits<T>(error > broadcast<T>(kRefine)) & lanes) error = minimum(error_by_terms<T>(g, s, products), error);
-    const Mask<T> here = lane_mask<T>(lanes);
-    verdict.primal = select(here, now.primal, verdict.primal);
-    verdict.dual = select(here, now.dual, verdict.dual);
-    verdict.gap = select(here, now.gap, verdict.gap);
-    verdict.objective = select(here, now.objective, verdict.objective);
-    verdict.margin = select(here, now.margin, verdict.margin);
-    verdict.error = select(here, error, verdict.error);
-    lanes &= ~lane_bits<T>(error <= broadcast<T>(kRefine));
-    if (!lanes || round >= kPointRefinements) break;
-    // One step of iterative refinement, in the lanes that need it.
-    const Mask<T> moves = lane_mask<T>(lanes);
-    g.sync();
-    for (int i = g.rank(); i < p.bands * kTile; i += g.size()) {
-      T r{};
-      if (i < int(s.equalities)) {
-        r = s.slack_zero[i] * s.norm_zero[i];
-      } else {
-        r = at_places(s, p, i, s.slack);
-        for (int l = 0; l < W; l++)
-          if (i < p.used[l]) set_lane(r, l, Real<T>(get_lane(r, l) * lane_or_shared(s.norm[s.id(i, l)], l)));
-      }
-      s.f[i] = r;
-    }
-    for (index_t j = s.n + g.rank(); j < s.columns(); j += g.size()) s.z[j] = T{};
-    solve_kkt(g, s, p);
-    for (index_t j = g.rank(); j < s.n; j += g.size()) s.x[j] += select(moves, s.z[j], T{});
-    for (int i = g.rank(); i < int(s.equalities); i += g.size())
-      s.y_zero[i] += select(moves, T(s.r[i] * s.norm_zero[i]), T{});
-    for (int i = int(s.equalities) + g.rank(); i < p.most; i += g.size())
-      for (int l = 0; l < W; l++) {
-        if (!(lanes >> l & 1u) || i >= p.used[l]) continue;
-        const int k = s.id(i, l);
-        // Whether what goes below zero was rounding is for the next look at the residuals to say.
-        const double y = get_lane(s.y[k], l) + get_lane(s.r[i], l) * lane_or_shared(s.norm[k], l);
-        set_lane(s.y[k], l, Real<T>(maximum(y, 0.0)));
-      }
-    g.sync();
-  }
-  return lane_bits<T>(verdict.error <= broadcast<T>(kVerified));
-}
-
-// y of a proof that there is no feasible point, from what the loop kept: the row that could not be met, less its
-// combination of the working set.
-template <class T, class E, class G, int W>
-GD_HD void take_certificate(const G& g, const ActiveSet<T, E>& s, const Places<W>& p, const Progress<W>& progress,
-                            unsigned lanes) {
-  for (index_t k = g.rank(); k < s.columns(); k += g.size()) s.x[k] = T{};
-  for (index_t k = g.rank(); k < s.inequalities; k += g.size()) s.y[k] = T{};
-  g.sync();
-  for (int i = g.rank(); i < int(s.equalities); i += g.size()) s.y_zero[i] = s.certificate[i] * s.norm_zero[i];
-  for (int l = 0; l < W; l++) {
-    if (!(lanes >> l & 1u)) continue;
-    for (int i = int(s.equalities) + g.rank(); i < p.used[l]; i += g.size()) {
-      const int k = s.id(i, l);
-      const double y = get_lane(s.certificate[i], l) * lane_or_shared(s.norm[k], l);
-      set_lane(s.y[k], l, Real<T>(maximum(y, 0.0)));
-    }
-    const int last = progress.blocked[l];
-    if (g.rank() == 0) set_lane(s.y[last], l, Real<T>(lane_or_shared(s.norm[last], l)));
-  }
   g.sync();
 }
 

@@ -1,56 +1,166 @@
-// From P, A, q and b to the projection problem of state.cuh: the factor of P, M = N A L⁻ᵀ, v and d.
+// From P, A, q and b to the projection problem of state.cuh: the factor of P, the equalities' basis, M, and d.
 #pragma once
-#include "state.cuh"
+#include "cooperative.cuh"
 
 namespace GD_NAMESPACE {
 
 // A pivot of P below this part of its diagonal entry has lost too many digits: the problem is not for this method.
 constexpr double kSmallestPivot = 1e-12;
 
-// Rows of A, in place, times L⁻ᵀ, then scaled to length one; `norm` becomes the scale. A zero row stays zero.
+// A band of rows of A, in place, times L⁻ᵀ.
 template <class E>
-GD_HD void transform_rows(const Alone&, const SymmetricTiles<E>& L, index_t n, const Bands<E>& M, index_t bands,
-                          E* norm) {
-  const index_t blocks = tiles(n);
-  GD_NO_UNROLL for (index_t i = 0; i < bands; i++) {
-    E* m = M.band(i);
-    E square[kTile];
-    GD_UNROLL for (int r = 0; r < kTile; r++) { square[r] = E{}; }
-    GD_NO_UNROLL for (index_t J = 0; J < blocks; J++) {
-      E a[kTile][kTile];
-      E* out = m + J * kTile * kTile;
-      const E* l = L.tile(J, 0);
-      const E* d = l + J * kTile * kTile;
-      GD_UNROLL for (int c = 0; c < kTile; c++) {
-        GD_UNROLL for (int r = 0; r < kTile; r++) { a[r][c] = out[c * kTile + r]; }
-      }
-      update_tile<-1>(a, m, l, J * kTile);
-      GD_UNROLL for (int c = 0; c < kTile; c++) {
-        GD_UNROLL for (int r = 0; r < kTile; r++) {
-          E t = a[r][c];
-          GD_UNROLL for (int e = 0; e < c; e++) { t -= a[r][e] * d[e * kTile + c]; }
-          t = t * d[c * kTile + c];
-          a[r][c] = t;
-          out[c * kTile + r] = t;
-          square[r] += t * t;
-        }
-      }
+GD_HD void substitute_band(const SymmetricTiles<E>& L, index_t n, E* m) {
+  GD_NO_UNROLL for (index_t J = 0; J < tiles(n); J++) {
+    E a[kTile][kTile];
+    E* out = m + J * kTile * kTile;
+    const E* l = L.tile(J, 0);
+    const E* d = l + J * kTile * kTile;
+    GD_UNROLL for (int c = 0; c < kTile; c++) {
+      GD_UNROLL for (int r = 0; r < kTile; r++) { a[r][c] = out[c * kTile + r]; }
     }
-    GD_UNROLL for (int r = 0; r < kTile; r++) {
-      const E one = broadcast<E>(1);
-      square[r] = select(square[r] > E{}, inverse_square_root(square[r]), one);
-      norm[i * kTile + r] = square[r];
-    }
-    GD_NO_UNROLL for (index_t k = 0; k < blocks * kTile; k++) {
-      GD_UNROLL for (int r = 0; r < kTile; r++) { m[k * kTile + r] = m[k * kTile + r] * square[r]; }
+    update_tile<-1>(a, m, l, J * kTile);
+    GD_UNROLL for (int c = 0; c < kTile; c++) {
+      GD_UNROLL for (int r = 0; r < kTile; r++) {
+        E t = a[r][c];
+        GD_UNROLL for (int e = 0; e < c; e++) { t -= a[r][e] * d[e * kTile + c]; }
+        t = t * d[c * kTile + c];
+        a[r][c] = t;
+        out[c * kTile + r] = t;
+      }
     }
   }
+}
+template <class E>
+GD_HD void band_squares(const E* m, index_t columns, E (&square)[kTile]) {
+  GD_UNROLL for (int r = 0; r < kTile; r++) { square[r] = E{}; }
+  GD_NO_UNROLL for (index_t k = 0; k < columns; k++) {
+    GD_UNROLL for (int r = 0; r < kTile; r++) { square[r] += m[k * kTile + r] * m[k * kTile + r]; }
+  }
+}
+// m −= m QᵀQ, in the rows and lanes of `update`.
+template <class E>
+GD_HD void remove_span(const Bands<E>& Q, index_t bands, index_t columns, E* m, const Mask<E> (&update)[kTile]) {
+  GD_NO_UNROLL for (index_t i = 0; i < bands; i++) {
+    const E* q = Q.band(i);
+    E c[kTile][kTile] = {};
+    update_tile<1>(c, m, q, columns);
+    GD_UNROLL for (int r = 0; r < kTile; r++) {
+      GD_UNROLL for (int e = 0; e < kTile; e++) { c[r][e] = select(update[r], c[r][e], E{}); }
+    }
+    GD_NO_UNROLL for (index_t k = 0; k < columns; k++) {
+      E row[kTile];
+      GD_UNROLL for (int r = 0; r < kTile; r++) { row[r] = m[k * kTile + r]; }
+      GD_UNROLL for (int e = 0; e < kTile; e++) {
+        E t = q[k * kTile + e];
+        keep_in_register(t);
+        GD_UNROLL for (int r = 0; r < kTile; r++) { row[r] -= c[r][e] * t; }
+      }
+      GD_UNROLL for (int r = 0; r < kTile; r++) { m[k * kTile + r] = row[r]; }
+    }
+  }
+}
+
+// Rows of A, in place, times L⁻ᵀ, less their part in the span of Q, scaled to length one; `norm` becomes the scale. A
+// row with nothing outside that span becomes zero.
+template <class E>
+GD_HD void transform_rows(const Alone&, const SymmetricTiles<E>& L, index_t n, const Bands<E>& Q, index_t Q_bands,
+                          const Bands<E>& M, index_t bands, E* norm) {
+  const index_t columns = padded(n);
+  const E one = broadcast<E>(1);
+  GD_NO_UNROLL for (index_t i = 0; i < bands; i++) {
+    E* m = M.band(i);
+    E whole[kTile], square[kTile];
+    substitute_band(L, n, m);
+    band_squares(m, columns, square);
+    GD_UNROLL for (int r = 0; r < kTile; r++) { whole[r] = square[r]; }
+    GD_NO_UNROLL for (int pass = 0; Q_bands > 0 && pass < 2; pass++) {
+      Mask<E> update[kTile], some = no_lane<E>();
+      GD_UNROLL for (int r = 0; r < kTile; r++) {
+        update[r] = pass == 0 ? every_lane<E>() : Mask<E>(square[r] < whole[r] * broadcast<E>(kOrthogonalAgain));
+        some = some | update[r];
+      }
+      if (!any(some)) break;
+      remove_span(Q, Q_bands, columns, m, update);
+      E now[kTile];
+      band_squares(m, columns, now);
+      GD_UNROLL for (int r = 0; r < kTile; r++) { square[r] = select(update[r], now[r], square[r]); }
+    }
+    E scale[kTile];
+    GD_UNROLL for (int r = 0; r < kTile; r++) {
+      const Mask<E> outside = square[r] > whole[r] * broadcast<E>(kDependent);
+      const E length = select(outside, square[r], select(whole[r] > E{}, whole[r], one));
+      norm[i * kTile + r] = inverse_square_root(length);
+      scale[r] = select(outside, norm[i * kTile + r], E{});
+    }
+    GD_NO_UNROLL for (index_t k = 0; k < columns; k++) {
+      GD_UNROLL for (int r = 0; r < kTile; r++) { m[k * kTile + r] = m[k * kTile + r] * scale[r]; }
+    }
+  }
+}
+
+template <class T, class G>
+GD_HD T square_of(const G& g, const T* a, index_t n) {
+  T even{}, odd{};
+  index_t k = 0;
+  if constexpr (kCooperative<G>) {
+    for (k = g.rank(); k < n; k += g.size()) even += a[k] * a[k];
+  } else {
+    for (; k + 1 < n; k += 2) {
+      even += a[k] * a[k];
+      odd += a[k + 1] * a[k + 1];
+    }
+  }
+  return g.sum(T(even + odd));
 }
 
 template <class E>
 GD_HD void round_to_single(const Alone&, const Bands<E>& M, index_t bands, const Bands<Single<E>>& out) {
   const index_t count = bands * M.columns * kTile;
   GD_NO_UNROLL for (index_t i = 0; i < count; i++) out.data[i] = to_single(M.data[i]);
+}
+
+// Q_E and R_E from M_E. Returns the lanes whose equalities are independent; rows of zeros are passed over.
+template <class T, class E, class G>
+GD_HD Mask<E> orthonormalise_equalities(const G& g, const ActiveSet<T, E>& s) {
+  const index_t columns = padded(s.n), stride = padded(s.equalities);
+  Mask<E> good = every_lane<E>();
+  GD_NO_UNROLL for (index_t i = 0; i < s.equalities; i++) {
+    const index_t bands = tiles(i + 1);
+    for (index_t k = g.rank(); k < columns; k += g.size()) {
+      if (i % kTile == 0)
+        for (int r = 0; r < kTile; r++) s.Q_zero.at(i + r, k) = E{};
+      s.row_zero[k] = s.M_zero.at(i, k);
+    }
+    g.sync();
+    const E whole = square_of(g, s.row_zero, columns);
+    remove_projection(g, s.Q_zero, bands, columns, s.h_zero, s.row_zero);
+    g.sync();
+    E beyond = square_of(g, s.row_zero, columns);
+    const Mask<E> again = beyond < whole * broadcast<E>(kOrthogonalAgain);
+    for (index_t j = g.rank(); j < i; j += g.size()) s.R_zero[j * stride + i] = s.h_zero[j];
+    if (any(again)) {
+      for (index_t k = g.rank(); k < columns; k += g.size()) s.spare_E[k] = s.row_zero[k];
+      g.sync();
+      remove_projection(g, s.Q_zero, bands, columns, s.h_zero, s.row_zero);
+      g.sync();
+      for (index_t j = g.rank(); j < i; j += g.size())
+        s.R_zero[j * stride + i] += select(again, s.h_zero[j], E{});
+      for (index_t k = g.rank(); k < columns; k += g.size())
+        s.row_zero[k] = select(again, s.row_zero[k], s.spare_E[k]);
+      g.sync();
+      beyond = select(again, square_of(g, s.row_zero, columns), beyond);
+    }
+    const Mask<E> outside = beyond > whole * broadcast<E>(kDependent);
+    good = good & (outside | negate(whole > E{}));
+    const E inverse = select(outside, inverse_square_root(maximum(beyond, broadcast<E>(1e-300))), E{});
+    for (index_t k = g.rank(); k < columns; k += g.size()) s.Q_zero.at(i, k) = s.row_zero[k] * inverse;
+    if (g.rank() == 0) {
+      s.R_zero[i * stride + i] = beyond * inverse;
+      s.R_zero_inverse[i] = inverse;
+    }
+    g.sync();
+  }
+  return good;
 }
 
 // L and M from P's lower triangle and A's rows, which they replace. Returns the lanes for whose P that works.
@@ -73,32 +183,82 @@ GD_HD Mask<E> prepare_matrices(const G& g, const ActiveSet<T, E>& s, bool single
   }
   const Mask<E> good = (g.min(smallest) >= broadcast<E>(kSmallestPivot)) & is_tame(g.sum(sum));
   g.sync();
-  transform_rows(g, s.L, n, s.M_zero, tiles(s.equalities), s.norm_zero);
-  transform_rows(g, s.L, n, s.M, tiles(s.inequalities), s.norm);
+  transform_rows(g, s.L, n, s.Q_zero, 0, s.M_zero, tiles(s.equalities), s.norm_zero);
+  g.sync();
+  const Mask<E> independent = orthonormalise_equalities<T, E>(g, s);
+  transform_rows(g, s.L, n, s.Q_zero, tiles(s.equalities), s.M, tiles(s.inequalities), s.norm);
   g.sync();
   if (single) round_to_single(g, s.M, (tiles(s.inequalities) + 1) / 2 * 2, s.M_single);
-  return good;
+  return good & independent;
 }
 
-// v and d from q and b.
-template <class T, class E, class G>
-GD_HD void prepare_vectors(const G& g, const ActiveSet<T, E>& s, bool single) {
-  const index_t columns = s.columns(), bands = (tiles(s.inequalities) + 1) / 2 * 2;
-  for (index_t j = g.rank(); j < columns; j += g.size()) s.v[j] = s.q[j];
-  g.sync();
-  solve_lower(g, s.L, s.n, s.v);
-  g.sync();
-  multiply_bands(g, s.M_zero, tiles(s.equalities), columns, s.v, s.d_zero);
-  multiply_bands(g, s.M, bands, columns, s.v, s.d);
-  g.sync();
-  const T never = broadcast<T>(1e300), largest_single = broadcast<T>(1e30);
-  for (index_t k = g.rank(); k < s.equalities; k += g.size()) s.d_zero[k] += s.b_zero[k] * s.norm_zero[k];
-  for (index_t k = g.rank(); k < bands * kTile; k += g.size()) {
-    const T d = k < s.inequalities ? T(s.d[k] + s.b[k] * s.norm[k]) : never;
-    s.d[k] = d;
-    if (single) s.d_single[k] = to_single(minimum(d, largest_single));
+// w = R_E⁻ᵀ w and w = R_E⁻¹ w, in place.
+template <class T, class E>
+GD_HD void solve_R_zero_transposed(const Alone&, const ActiveSet<T, E>& s, T* w) {
+  const index_t e = s.equalities, stride = padded(e);
+  GD_NO_UNROLL for (index_t i = 0; i < e; i++) {
+    const E* r = s.R_zero + i * stride;
+    T t = w[i] * s.R_zero_inverse[i];
+    keep_in_register(t);
+    w[i] = t;
+    GD_NO_UNROLL for (index_t j = i + 1; j < e; j++) w[j] -= r[j] * t;
   }
+}
+template <class T, class E>
+GD_HD void solve_R_zero(const Alone&, const ActiveSet<T, E>& s, T* w) {
+  const index_t e = s.equalities, stride = padded(e);
+  GD_NO_UNROLL for (index_t i = e - 1; i >= 0; i--) {
+    const E* r = s.R_zero + i * stride;
+    T even = w[i], odd{};
+    index_t j = i + 1;
+    GD_NO_UNROLL for (; j + 1 < e; j += 2) {
+      even -= r[j] * w[j];
+      odd -= r[j + 1] * w[j + 1];
+    }
+    if (j < e) even -= r[j] * w[j];
+    w[i] = (even + odd) * s.R_zero_inverse[i];
+  }
+}
+
+// base and d from q and b. `products` as in verify.cuh.
+template <class T, class E, class G, class Products>
+GD_HD void prepare_vectors(const G& g, const ActiveSet<T, E>& s, bool single, Products products) {
+  const index_t columns = s.columns(), bands = (tiles(s.inequalities) + 1) / 2 * 2, zero_bands = tiles(s.equalities);
+  for (index_t j = g.rank(); j < columns; j += g.size()) s.base[j] = s.q[j];
   g.sync();
+  solve_lower(g, s.L, s.n, s.base);
+  g.sync();
+  if (s.equalities > 0) {
+    multiply_bands(g, s.M_zero, zero_bands, columns, s.base, s.w_zero);
+    g.sync();
+    for (index_t k = g.rank(); k < s.equalities; k += g.size()) s.w_zero[k] += s.b_zero[k] * s.norm_zero[k];
+    for (index_t k = s.equalities + g.rank(); k < zero_bands * kTile; k += g.size()) s.w_zero[k] = T{};
+    g.sync();
+    solve_R_zero_transposed(g, s, s.w_zero);
+    g.sync();
+    subtract_transposed(g, s.Q_zero, zero_bands, columns, s.w_zero, s.base);
+    g.sync();
+    // The slacks at the equalities' solution, from the problem's own data: M has lost what lies in their span.
+    for (index_t j = g.rank(); j < columns; j += g.size()) s.x[j] = -s.base[j];
+    for (index_t k = g.rank(); k < s.inequalities; k += g.size()) s.y[k] = T{};
+    g.sync();
+    solve_lower_transposed(g, s.L, s.n, s.x);
+    g.sync();
+    products.inequalities(false);
+    g.sync();
+    for (index_t k = g.rank(); k < s.inequalities; k += g.size()) s.d[k] = (s.b[k] - s.slack[k]) * s.norm[k];
+  } else {
+    multiply_bands(g, s.M, bands, columns, s.base, s.d);
+    g.sync();
+    for (index_t k = g.rank(); k < s.inequalities; k += g.size()) s.d[k] += s.b[k] * s.norm[k];
+  }
+  for (index_t k = s.inequalities + g.rank(); k < bands * kTile; k += g.size()) s.d[k] = broadcast<T>(1e300);
+  g.sync();
+  if (single) {
+    const T largest = broadcast<T>(1e30);
+    for (index_t k = g.rank(); k < bands * kTile; k += g.size()) s.d_single[k] = to_single(minimum(s.d[k], largest));
+    g.sync();
+  }
 }
 
 }  // namespace GD_NAMESPACE

@@ -16,9 +16,6 @@
 
 namespace GD_NAMESPACE {
 
-constexpr double kViolation = 2e-13;        // of |u| + |v|: what rounding may leave in a slack
-constexpr double kViolationSingle = 1e-6;   // the same where slacks are computed in single precision
-constexpr double kFallingMultiplier = 1e-12;
 constexpr double kNegativeMultiplier = 1e-13;  // of the largest: what rounding may leave below zero
 
 // How a lane's iteration stands.
@@ -84,24 +81,11 @@ GD_HD T fetch_rows(const G& g, const ActiveSet<T, E>& s, unsigned lanes, const i
   return Compose<T>::of(d, 0);
 }
 
-// The equality rows into an empty basis. Returns the lanes whose equalities are independent.
-template <class T, class E, class G, int W>
-GD_HD Mask<T> enter_equalities(const G& g, const ActiveSet<T, E>& s, Places<W>& p) {
-  const index_t n = s.columns();
-  Mask<T> good = every_lane<T>();
+// An empty working set.
+template <int W>
+GD_HD void clear(Places<W>& p) {
   p.bands = p.most = 0;
   for (int l = 0; l < W; l++) p.used[l] = 0;
-  int ids[W];
-  for (int l = 0; l < W; l++) ids[l] = -1;
-  GD_NO_UNROLL for (index_t i = 0; i < s.equalities; i++) {
-    for (index_t k = g.rank(); k < n; k += g.size()) s.row[k] = T{} + s.M_zero.at(i, k);
-    g.sync();
-    T square;
-    const T beyond = project(g, s, p, kEveryLane<T>, square);
-    good = good & (beyond > square * broadcast<T>(kDependent));
-    append(g, s, p, kEveryLane<T>, beyond, T{}, ids);
-  }
-  return good;
 }
 
 // What `of_row` has for the inequalities at one place of the working sets; 0 in lanes that do not use it.
@@ -121,10 +105,8 @@ GD_HD T at_places(const ActiveSet<T, E>& s, const Places<W>& p, int place, const
 template <class T, class E, class G, int W>
 GD_HD void solve_working_set(const G& g, const ActiveSet<T, E>& s, const Places<W>& p) {
   const index_t n = s.columns();
-  const int zero = int(s.equalities);
   g.sync();
-  for (int i = g.rank(); i < p.bands * kTile; i += g.size())
-    s.w[i] = i < zero ? T(-s.d_zero[i]) : T(-at_places(s, p, i, s.d));
+  for (int i = g.rank(); i < p.bands * kTile; i += g.size()) s.w[i] = -at_places(s, p, i, s.d);
   for (index_t k = g.rank(); k < n; k += g.size()) s.u[k] = T{};
   g.sync();
   solve_R_transposed(g, s, p.most, s.w);
@@ -134,26 +116,35 @@ GD_HD void solve_working_set(const G& g, const ActiveSet<T, E>& s, const Places<
   g.sync();
 }
 
+// The smallest multiplier below zero (0 if there is none) and where it is, and the
+// largest one.
+template <class T, class E>
+GD_HD void extreme_multipliers(const Alone&, const ActiveSet<T, E>& s, int most, T& least, T& at,
+                               T& largest) {
+  least = at = largest = T{};
+  for (int i = 0; i < most; i++) {
+    const T a = s.multiplier[i];
+    const Mask<T> less = a < least;
+    least = select(less, a, least);
+    at = select(less, broadcast<T>(i), at);
+    largest = maximum(a, largest);
+  }
+}
+
 // The same, and in `lanes` rows with a negative multiplier leave, the most negative first: what remains is dual
 // feasible.
 template <class T, class E, class G, int W>
 GD_HD void settle(const G& g, const ActiveSet<T, E>& s, Places<W>& p, Progress<W>& progress, unsigned lanes) {
   for (;;) {
     solve_working_set(g, s, p);
-    T least{}, most{}, at{};
-    for (int i = int(s.equalities); i < p.most; i++) {
-      const T a = s.multiplier[i];
-      const Mask<T> less = a < least;
-      least = select(less, a, least);
-      at = select(less, broadcast<T>(i), at);
-      most = maximum(a, most);
-    }
+    T least, at, most;
+    extreme_multipliers(g, s, p.most, least, at, most);
     const unsigned leave = lane_bits<T>(least < -most * broadcast<T>(kNegativeMultiplier)) & lanes;
     if (!leave) break;
     drop(g, s, p, leave, at);
     for (int l = 0; l < W; l++) progress.changes[l] += int(leave >> l & 1u);
   }
-  for (int i = int(s.equalities) + g.rank(); i < p.most; i += g.size())
+  for (int i = g.rank(); i < p.most; i += g.size())
     s.multiplier[i] = maximum(s.multiplier[i], T{});
   g.sync();
 }
@@ -166,7 +157,7 @@ GD_HD void enter_rows(const G& g, const ActiveSet<T, E>& s, Places<W>& p, const 
     int ids[W];
     for (int l = 0; l < W; l++) {
       ids[l] = guess[i * W + l];
-      if (ids[l] >= 0 && p.used[l] < s.n) lanes |= 1u << l;
+      if (ids[l] >= 0 && p.used[l] < s.n - s.equalities) lanes |= 1u << l;
     }
     if (!lanes) continue;
     fetch_rows(g, s, lanes, ids);
@@ -179,15 +170,66 @@ GD_HD void enter_rows(const G& g, const ActiveSet<T, E>& s, Places<W>& p, const 
   }
 }
 
+// The rows that are violated most, in `lanes`, into s.row: their numbers in `chosen` and their slacks in `exact`. Returns
+// the lanes where one is violated by more than rounding explains.
+template <class T, class E, int W>
+GD_HD unsigned choose_rows(const Alone& g, const ActiveSet<T, E>& s, const Places<W>& p, unsigned lanes, T size_base,
+                           bool single, int (&chosen)[W], T& exact) {
+  const index_t n = s.columns(), rows = (s.inequalities + 2 * kTile - 1) / (2 * kTile) * (2 * kTile);
+  T least, which;
+  const T size = square_root(square_of(g, s.u, n)) + size_base;
+  const T allowed = -size * broadcast<T>(kViolation);
+  exact = T{};
+  if (single) {
+    for (index_t k = 0; k < n; k++) s.u_single[k] = to_single(s.u[k]);
+    least_slack(g, s.M_single, rows, n, s.u_single, s.d_single, least, which);
+  } else {
+    least_slack(g, s.M, rows, n, s.u, s.d, least, which);
+  }
+  unsigned found = lane_bits<T>(least < (single ? T(-size * broadcast<T>(kViolationSingle)) : allowed)) & lanes;
+  for (int l = 0; l < W; l++) {
+    if (!(found >> l & 1u)) continue;
+    const int id = int(get_lane(which, l));
+    for (int i = 0; i < p.used[l]; i++)  // rounding alone violates a row of the working set
+      if (s.id(i, l) == id) found &= ~(1u << l);
+    if (found >> l & 1u) chosen[l] = id;
+  }
+  if (!found) return 0;
+  const T d = fetch_rows(g, s, found, chosen);
+  T even{}, odd{};
+  for (index_t k = 0; k < n; k += 2) {
+    even += s.row[k] * s.u[k];
+    odd += s.row[k + 1] * s.u[k + 1];
+  }
+  exact = d - (even + odd);
+  return found & lane_bits<T>(exact < allowed);
+}
+
+// When the first multiplier becomes zero, and at which place: the smallest quotient,
+// compared without dividing.
+template <class T, class E>
+GD_HD T first_to_leave(const Alone&, const ActiveSet<T, E>& s, int most, T& leaving) {
+  T number = broadcast<T>(1), divisor{};
+  leaving = T{};
+  for (int i = 0; i < most; i++) {
+    const T a = s.multiplier[i], r = s.r[i];
+    const Mask<T> sooner = (r > broadcast<T>(kFallingMultiplier)) & (a * divisor < number * r);
+    number = select(sooner, a, number);
+    divisor = select(sooner, r, divisor);
+    leaving = select(sooner, broadcast<T>(i), leaving);
+  }
+  return select(divisor > T{}, T(number / maximum(divisor, broadcast<T>(1e-300))), broadcast<T>(1e300));
+}
+
 // The loop, for `lanes`, whose point is settled. With `single`, rows are chosen by slacks in single precision, which
 // overlooks violations near its rounding error.
 template <class T, class E, class G, int W>
 GD_HD void pivot(const G& g, const ActiveSet<T, E>& s, Places<W>& p, Progress<W>& progress, unsigned lanes,
                  bool single) {
-  const index_t n = s.columns(), rows = (s.inequalities + 2 * kTile - 1) / (2 * kTile) * (2 * kTile);
-  const int zero = int(s.equalities), limit = change_limit(s.n, s.equalities + s.inequalities);
+  const index_t n = s.columns();
+  const int limit = change_limit(s.n, s.equalities + s.inequalities);
   const T never = broadcast<T>(1e300);
-  const T size_v = square_root(square_of(g, s.v, n));
+  const T size_base = square_root(square_of(g, s.base, n));
   unsigned choosing = s.inequalities > 0 ? lanes : 0, stepping = 0;
   T slack{}, entering{};  // of the chosen row: its slack and its multiplier
   int chosen[W];
@@ -198,34 +240,8 @@ GD_HD void pivot(const G& g, const ActiveSet<T, E>& s, Places<W>& p, Progress<W>
       return;
     }
     if (choosing) {
-      T least, which;
-      const T size = square_root(square_of(g, s.u, n)) + size_v;
-      const T allowed = -size * broadcast<T>(kViolation);
-      if (single) {
-        for (index_t k = g.rank(); k < n; k += g.size()) s.u_single[k] = to_single(s.u[k]);
-        g.sync();
-        least_slack(g, s.M_single, rows, n, s.u_single, s.d_single, least, which);
-      } else {
-        least_slack(g, s.M, rows, n, s.u, s.d, least, which);
-      }
-      unsigned found = lane_bits<T>(least < (single ? T(-size * broadcast<T>(kViolationSingle)) : allowed)) & choosing;
-      for (int l = 0; l < W; l++) {
-        if (!(found >> l & 1u)) continue;
-        const int id = int(get_lane(which, l));
-        for (int i = zero; i < p.used[l]; i++)  // rounding alone violates a row of the working set
-          if (s.id(i, l) == id) found &= ~(1u << l);
-        if (found >> l & 1u) chosen[l] = id;
-      }
-      if (!(found | stepping)) return;
-      const T d = fetch_rows(g, s, found, chosen);
-      g.sync();
-      T even{}, odd{};
-      for (index_t k = 0; k < n; k += 2) {
-        even += s.row[k] * s.u[k];
-        odd += s.row[k + 1] * s.u[k + 1];
-      }
-      const T exact = d - (even + odd);
-      found &= lane_bits<T>(exact < allowed);
+      T exact;
+      const unsigned found = choose_rows(g, s, p, choosing, size_base, single, chosen, exact);
       const Mask<T> fresh = lane_mask<T>(found);
       slack = select(fresh, exact, slack);
       entering = select(fresh, T{}, entering);
@@ -235,28 +251,18 @@ GD_HD void pivot(const G& g, const ActiveSet<T, E>& s, Places<W>& p, Progress<W>
     }
     T square;
     const T beyond = project(g, s, p, stepping, square);
-    solve_R(g, s, zero, p.most, s.h, s.r);
+    solve_R(g, s, 0, p.most, s.h, s.r);
     g.sync();
-    // The first multiplier to become zero: the smallest quotient, compared without dividing.
-    T number = broadcast<T>(1), divisor{}, leaving{};
-    for (int i = zero; i < p.most; i++) {
-      const T a = s.multiplier[i], r = s.r[i];
-      const Mask<T> first = (r > broadcast<T>(kFallingMultiplier)) & (a * divisor < number * r);
-      number = select(first, a, number);
-      divisor = select(first, r, divisor);
-      leaving = select(first, broadcast<T>(i), leaving);
-    }
-    const T until_leaves = select(divisor > T{}, T(number / maximum(divisor, broadcast<T>(1e-300))), never);
+    T leaving;
+    const T until_leaves = first_to_leave(g, s, p.most, leaving);
     T room{};
-    for (int l = 0; l < W; l++) set_lane(room, l, Real<T>(p.used[l] < s.n ? 1 : 0));
+    for (int l = 0; l < W; l++) set_lane(room, l, Real<T>(p.used[l] < s.n - s.equalities ? 1 : 0));
     const Mask<T> independent = (beyond > square * broadcast<T>(kDependent)) & (room > T{});
     const T until_holds = select(independent, T(-slack / maximum(beyond, broadcast<T>(1e-300))), never);
     const unsigned blocked = lane_bits<T>((until_holds >= never) & (until_leaves >= never)) & stepping;
     if (blocked) {  // kept as a certificate: the combination that gives the row, and the row
       for (int l = 0; l < W; l++)
         if (blocked >> l & 1u) progress.blocked[l] = chosen[l];
-      solve_R(g, s, 0, p.most, s.h, s.r);
-      g.sync();
       const Mask<T> here = lane_mask<T>(blocked);
       for (int i = g.rank(); i < p.most; i += g.size()) s.certificate[i] = select(here, T(-s.r[i]), s.certificate[i]);
       progress.infeasible |= blocked;
@@ -267,7 +273,7 @@ GD_HD void pivot(const G& g, const ActiveSet<T, E>& s, Places<W>& p, Progress<W>
     const Mask<T> holds = until_holds <= until_leaves;
     const T t = select(moving, select(holds, until_holds, until_leaves), T{});
     for (index_t k = g.rank(); k < n; k += g.size()) s.u[k] -= t * s.z[k];
-    for (int i = zero + g.rank(); i < p.most; i += g.size()) s.multiplier[i] -= t * s.r[i];
+    for (int i = g.rank(); i < p.most; i += g.size()) s.multiplier[i] -= t * s.r[i];
     entering += t;
     slack += select(independent, T(t * beyond), T{});
     const unsigned enter = lane_bits<T>(holds) & stepping, leave = stepping & ~enter;
@@ -285,11 +291,11 @@ GD_HD void pivot(const G& g, const ActiveSet<T, E>& s, Places<W>& p, Progress<W>
 template <class T, class E, class G, int W>
 GD_HD void optimise(const G& g, const ActiveSet<T, E>& s, Places<W>& p, Progress<W>& progress, unsigned lanes,
                     bool single) {
-  GD_NO_UNROLL for (int pass = single ? 0 : 1; pass < 2; pass++) {
+  GD_NO_UNROLL for (int pass = single ? 0 : 1;; pass++) {
     settle(g, s, p, progress, lanes & ~(progress.stuck | progress.infeasible));
-    pivot(g, s, p, progress, lanes & ~(progress.stuck | progress.infeasible), pass == 0);
+    if (pass == 2) break;
+    pivot(g, s, p, progress, lanes & ~(progress.stuck | progress.infeasible), single && pass == 0);
   }
-  settle(g, s, p, progress, lanes & ~(progress.stuck | progress.infeasible));
 }
 
 }  // namespace GD_NAMESPACE

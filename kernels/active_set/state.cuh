@@ -2,16 +2,17 @@
 //
 // With P = L Lᵀ and u = Lᵀx + v, v = L⁻¹q, the QP is the projection of the origin onto a polyhedron,
 //
-//     minimise ½ ‖u‖²   subject to   M u ≤ d   (equalities: =),    M = N A L⁻ᵀ,   d = N b + M v,
+//     minimise ½ ‖u‖²   subject to   M_E u = d_E,  M_I u ≤ d_I,    M = N A L⁻ᵀ,   d = N b + M v,
 //
-// N scaling every row of M to length one. The rows that hold with equality, the working set, are kept as an orthonormal
-// basis Q of their span with triangular coordinates,
+// N scaling rows to length one. The equalities are solved first: with M_Eᵀ = Q_Eᵀ R_E, Q_E a basis of their span with
+// orthonormal rows, u_E = Q_Eᵀ R_E⁻ᵀ d_E is their solution nearest to the origin, and what is left is the same problem
+// in its orthogonal complement, for u − u_E, with the inequalities' rows projected there (before they are scaled) and
+// their d taken from the slacks at u_E.
 //
-//     M_Wᵀ = Qᵀ R     (Q: one row per member of W, R upper triangular),
-//
-// first the equalities, which never leave, then inequalities in the order in which they entered. Goldfarb & Idnani 1983
-// is the method; they keep the inverse factor, which is faster by a tenth and loses digits when rows are nearly
-// dependent.
+// The inequalities that hold with equality, the working set, are kept as an orthonormal basis Q of the span of their
+// projected rows with triangular coordinates, M_Wᵀ = Qᵀ R (one row of Q per member of W, R upper triangular), in the
+// order in which they entered. Goldfarb & Idnani 1983 is the method; they keep the inverse factor, which is faster by a
+// tenth and loses digits when rows are nearly dependent.
 #pragma once
 #include "../linalg/bands_cooperative.cuh"
 #include "../system.cuh"
@@ -29,11 +30,15 @@ struct ActiveSet {
   Bands<E> M_zero, M;                         // A's equality and inequality rows, then M's
   Bands<Single<E>> M_single;                  // of the inequalities, for pricing
   E *norm_zero, *norm;                        // N
+  Bands<E> Q_zero;                            // Q_E
+  E *R_zero, *R_zero_inverse;                 // R_E by rows of padded(equalities); reciprocals of its diagonal
+  E *row_zero, *h_zero, *spare_E;             // [n], [equalities], [n] scratch
   E *diagonal, *column_size;                  // of P; 1/√ of it
   Bands<T> Q;
   T *R, *R_inverse;                     // [room, room] by rows `pitch` apart; reciprocals of the diagonal
-  T *q, *v, *u, *z, *row, *spare;       // [n] row: the candidate; z: what it has beyond the span of Q
-  T *b_zero, *b, *d_zero, *d;           // [rows]
+  T *q, *base, *u, *z, *row, *spare;    // [n] base: v − u_E; row: the candidate; z: what it has beyond Q's span
+  T *b_zero, *b, *d;                    // [rows]
+  T *w_zero, *h_equality;               // [equalities] scratch
   T *x, *Px, *Ay;                       // [n] the point in the problem's own units, and products with its own data
   T *y_zero, *y, *tight;                // [rows] tight: 1 for inequalities of the working set
   T *slack_zero, *slack;                // [rows] b − A x
@@ -55,6 +60,22 @@ GD_HD double lane_or_shared(const E& a, int lane) {
   return double(get_lane(a, Scalar<E>::lanes == 1 ? 0 : lane));
 }
 
+// How many places each lane uses; the members of a group all have the same.
+template <int W>
+struct Places {
+  int used[W];
+  int bands;  // of Q that are in use, so far
+  int most;   // the largest of `used`
+};
+
+constexpr double kViolation = 2e-13;       // of the size of the point: what rounding may leave in a slack
+constexpr double kViolationSingle = 1e-6;  // the same where slacks are computed in single precision
+constexpr double kFallingMultiplier = 1e-12;
+
+// A row whose part outside a span is shorter than this lost its digits to cancellation and is orthogonalised again.
+constexpr double kOrthogonalAgain = 1e-2;  // of the squares
+constexpr double kDependent = 1e-20;       // of the squares: no part outside the span
+
 // Hands out the memory of a state; `base` null: counts bytes instead. `single`: with what pricing in single precision
 // needs. Every piece begins at a multiple of 64 bytes.
 struct ByteCarver {
@@ -67,6 +88,10 @@ struct ByteCarver {
     used += (count * index_t(sizeof(E)) + 63) / 64 * 64;
     return p;
   }
+  template <class... E>
+  GD_HD void take_each(index_t count, E*&... pieces) {
+    ((pieces = take<E>(count)), ...);
+  }
 };
 
 // Places of a row of R in memory. Neighbouring threads of a GPU read neighbouring rows, a few places at once: those must
@@ -77,8 +102,8 @@ GD_HD index_t row_pitch(index_t room) { return room + 2; }
 GD_HD index_t row_pitch(index_t room) { return room; }
 #endif
 
-// What P and A alone decide, and what each problem has of its own. The rows of A and the factor may lie apart from the
-// rest: a GPU has little of its fastest memory.
+// What P and A alone decide, and what each problem has of its own. The rows of A, and what is read once for each problem,
+// may lie apart from the rest: a GPU has little of its fastest memory.
 template <class T, class E>
 GD_HD void carve_matrices(ActiveSet<T, E>& s, ByteCarver& memory, ByteCarver& rows_memory, ByteCarver& factor_memory,
                           index_t n, index_t equalities, index_t inequalities, bool single) {
@@ -94,6 +119,12 @@ GD_HD void carve_matrices(ActiveSet<T, E>& s, ByteCarver& memory, ByteCarver& ro
   s.M_single = {rows_memory.template take<Single<E>>(single ? Bands<E>::words(even, n) : 0), band_columns(n)};
   s.norm_zero = memory.template take<E>(padded(equalities));
   s.norm = memory.template take<E>(even);
+  s.Q_zero = {factor_memory.template take<E>(Bands<E>::words(equalities, n)), band_columns(n)};
+  s.R_zero = factor_memory.template take<E>(padded(equalities) * padded(equalities));
+  s.R_zero_inverse = memory.template take<E>(padded(equalities));
+  s.row_zero = memory.template take<E>(padded(n));
+  s.h_zero = memory.template take<E>(padded(equalities) + kTile);
+  s.spare_E = memory.template take<E>(padded(n));
   s.diagonal = memory.template take<E>(padded(n));
   s.column_size = memory.template take<E>(padded(n));
 }
@@ -102,14 +133,10 @@ GD_HD void carve_vectors(ActiveSet<T, E>& s, ByteCarver& memory) {
   const index_t n = s.columns(), even = (s.inequalities + 2 * kTile - 1) / (2 * kTile) * (2 * kTile);
   s.Q = {memory.template take<T>(Bands<T>::words(s.room, s.n)), band_columns(s.n)};
   s.R = memory.template take<T>(s.room * s.pitch);
-  T** const over_columns[] = {&s.q, &s.v, &s.u, &s.z, &s.row, &s.spare, &s.x, &s.Px, &s.Ay};
-  T** const over_places[] = {&s.R_inverse, &s.h, &s.r, &s.w, &s.multiplier, &s.f, &s.certificate};
-  for (T** p : over_columns) *p = memory.template take<T>(n);
-  for (T** p : over_places) *p = memory.template take<T>(s.room + 2 * kTile);
-  T** const over_zero[] = {&s.b_zero, &s.d_zero, &s.y_zero, &s.slack_zero, &s.spare_zero};
-  T** const over_rows[] = {&s.b, &s.d, &s.y, &s.tight, &s.slack, &s.spare_rows};
-  for (T** p : over_zero) *p = memory.template take<T>(padded(s.equalities));
-  for (T** p : over_rows) *p = memory.template take<T>(even);
+  memory.take_each(n, s.q, s.base, s.u, s.z, s.row, s.spare, s.x, s.Px, s.Ay);
+  memory.take_each(s.room + 2 * kTile, s.R_inverse, s.h, s.r, s.w, s.multiplier, s.f, s.certificate);
+  memory.take_each(padded(s.equalities), s.b_zero, s.w_zero, s.h_equality, s.y_zero, s.slack_zero, s.spare_zero);
+  memory.take_each(even, s.b, s.d, s.y, s.tight, s.slack, s.spare_rows);
   s.d_single = memory.template take<Single<T>>(even);
   s.u_single = memory.template take<Single<T>>(n);
   s.ids = memory.template take<int>(s.room * ActiveSet<T, E>::W);

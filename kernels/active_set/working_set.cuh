@@ -7,18 +7,6 @@
 
 namespace GD_NAMESPACE {
 
-// A row whose part outside the span is shorter than this lost its digits to cancellation and is orthogonalised again.
-constexpr double kOrthogonalAgain = 1e-2;  // of the squares
-constexpr double kDependent = 1e-20;       // of the squares: no part outside the span
-
-// How many places each lane uses; the members of a group all have the same.
-template <int W>
-struct Places {
-  int used[W];
-  int bands;    // of Q that are in use, so far
-  int most;     // the largest of `used`
-};
-
 template <int W>
 GD_HD void count_most(Places<W>& p) {
   p.most = 0;
@@ -61,19 +49,10 @@ GD_HD void grow(const G& g, const ActiveSet<T, E>& s, Places<W>& p, int places) 
   g.sync();
 }
 
-template <class T, class G>
-GD_HD T square_of(const G& g, const T* a, index_t n) {
-  T even{}, odd{};
-  index_t k = 0;
-  if constexpr (kCooperative<G>) {
-    for (k = g.rank(); k < n; k += g.size()) even += a[k] * a[k];
-  } else {
-    for (; k + 1 < n; k += 2) {
-      even += a[k] * a[k];
-      odd += a[k + 1] * a[k + 1];
-    }
-  }
-  return g.sum(T(even + odd));
+template <class T>
+GD_HD void squares_of(const Alone& g, const T* a, const T* b, index_t n, T& square_a, T& square_b) {
+  square_a = square_of(g, a, n);
+  square_b = square_of(g, b, n);
 }
 
 // h = Q row, z = row − Qᵀh; returns |z|², and |row|² in `square`. Orthogonalised twice in the lanes that need it.
@@ -82,10 +61,10 @@ GD_HD T project(const G& g, const ActiveSet<T, E>& s, const Places<W>& p, unsign
   const index_t n = s.columns();
   for (index_t k = g.rank(); k < n; k += g.size()) s.z[k] = s.row[k];
   g.sync();
-  square = square_of(g, s.row, n);
   remove_projection(g, s.Q, p.bands, n, s.h, s.z);
   g.sync();
-  T beyond = square_of(g, s.z, n);
+  T beyond;
+  squares_of(g, s.row, s.z, n, square, beyond);
   const Mask<T> again = (beyond < square * broadcast<T>(kOrthogonalAgain)) & lane_mask<T>(lanes);
   if (p.bands > 0 && any(again)) {
     for (index_t k = g.rank(); k < n; k += g.size()) s.spare[k] = s.z[k];
@@ -160,6 +139,19 @@ GD_HD void append(const G& g, const ActiveSet<T, E>& s, Places<W>& p, unsigned l
   count_most(p);
 }
 
+// The rows' numbers and the multipliers of the lanes whose places from `leaving` on move up by one.
+template <class T, class E, int W>
+GD_HD void move_up(const Alone&, const ActiveSet<T, E>& s, const Places<W>& p, unsigned lanes, T leaving,
+                   index_t first) {
+  for (int l = 0; l < W; l++)
+    if (lanes >> l & 1u)
+      for (int i = int(get_lane(leaving, l)); i + 1 < p.used[l]; i++) s.id(i, l) = s.id(i + 1, l);
+  for (index_t j = first; j < p.most; j++) {
+    const T next = j + 1 < p.most ? s.multiplier[j + 1] : T{};
+    s.multiplier[j] = select(broadcast<T>(double(j)) >= leaving, next, s.multiplier[j]);
+  }
+}
+
 // Takes the place `leaving` out of the working sets of the lanes: later places move up, and rotations make R triangular
 // again.
 template <class T, class E, class G, int W>
@@ -173,9 +165,7 @@ GD_HD void drop(const G& g, const ActiveSet<T, E>& s, Places<W>& p, unsigned lan
     first = place < first ? place : first;
   }
   g.sync();
-  for (int l = 0; l < W; l++)
-    if ((lanes >> l & 1u) && g.rank() == 0)
-      for (int i = int(get_lane(leaving, l)); i + 1 < p.used[l]; i++) s.id(i, l) = s.id(i + 1, l);
+  move_up(g, s, p, lanes, leaving, first);
   for (index_t i = g.rank(); i < most; i += g.size()) {
     T* r = s.R + i * s.pitch;
     GD_NO_UNROLL for (index_t j = first; j < most; j++) {
@@ -183,11 +173,6 @@ GD_HD void drop(const G& g, const ActiveSet<T, E>& s, Places<W>& p, unsigned lan
       r[j] = select(broadcast<T>(double(j)) >= leaving, next, r[j]);
     }
   }
-  if (g.rank() == 0)
-    for (index_t j = first; j < most; j++) {
-      const T next = j + 1 < most ? s.multiplier[j + 1] : T{};
-      s.multiplier[j] = select(broadcast<T>(double(j)) >= leaving, next, s.multiplier[j]);
-    }
   const T used = used_places<T>(p);
   GD_NO_UNROLL for (index_t i = first; i + 1 < most; i++) {
     g.sync();

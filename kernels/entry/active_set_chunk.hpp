@@ -5,9 +5,7 @@
 // interior point works off: a P that is not positive definite, dependent equalities, data so badly conditioned that
 // rounding decides.
 #pragma once
-#include "../active_set/kkt.cuh"
-#include "../active_set/solve.cuh"
-#include "../active_set/verify.cuh"
+#include "../active_set/refine.cuh"
 #include "results.hpp"
 
 namespace GD_NAMESPACE {
@@ -29,9 +27,19 @@ struct LaneData {
   void matrices(const ActiveSet<T, E>& s) const {
     const index_t n = s.n, e = s.equalities;
     for (index_t i = 0; i < n; i++) row_into(P, i * n, i + 1, &s.L.at(i, 0));
-    for (index_t i = n; i < padded(n); i++) s.L.at(i, i) = broadcast<E>(1);
-    for (index_t k = 0; k < e; k++) row_into(A, k * n, n, &s.M_zero.at(k, 0));
-    for (index_t k = 0; k < s.inequalities; k++) row_into(A, (e + k) * n, n, &s.M.at(k, 0));
+    // The padding, too: where a P was not positive definite the last problem has left NaN there.
+    for (index_t i = n; i < padded(n); i++) {
+      for (index_t j = 0; j < i; j++) s.L.at(i, j) = E{};
+      s.L.at(i, i) = broadcast<E>(1);
+    }
+    rows_of(s.M_zero, 0, e, n);
+    rows_of(s.M, e, s.inequalities, n);
+  }
+  void rows_of(const Bands<E>& M, index_t first, index_t count, index_t n) const {
+    for (index_t k = 0; k < padded(count); k++) {
+      if (k < count) row_into(A, (first + k) * n, n, &M.at(k, 0));
+      for (index_t j = k < count ? n : 0; j < padded(n); j++) M.at(k, j) = E{};
+    }
   }
   void vectors(const ActiveSet<T, E>& s) const {
     const double* src[W];
@@ -49,19 +57,25 @@ struct DataProducts {
   const LaneData<T, E>& data;
   E* band;  // [kTile rows of n]
 
-  void operator()(bool magnitudes) const {
-    const index_t n = s.n;
-    T *x = s.x, *y = s.y, *y_zero = s.y_zero;
-    if (magnitudes) {
-      x = s.row;
-      for (index_t j = 0; j < s.columns(); j++) x[j] = absolute(s.x[j]);
-    }
+  void objective(bool magnitudes) const {
+    const T* x = point(magnitudes);
+    for (index_t i = 0; i < s.n; i += kTile) rows(data.P, i, s.n, magnitudes, x, s.Px + i, nullptr);
+  }
+  void inequalities(bool magnitudes) const {
+    const index_t e = s.equalities, m = e + s.inequalities;
+    const T* x = point(magnitudes);
     for (index_t j = 0; j < s.columns(); j++) s.Ay[j] = T{};
-    for (index_t i = 0; i < n; i += kTile) rows(data.P, i, n, magnitudes, x, s.Px + i, nullptr);
+    for (index_t k = e; k < m; k += kTile) rows(data.A, k, m, magnitudes, x, s.slack + k - e, s.y + k - e);
+  }
+  void equalities(bool magnitudes) const {
+    const T* x = point(magnitudes);
     for (index_t k = 0; k < s.equalities; k += kTile)
-      rows(data.A, k, s.equalities, magnitudes, x, s.slack_zero + k, y_zero + k);
-    for (index_t k = 0; k < s.inequalities; k += kTile)
-      rows(data.A, s.equalities + k, s.equalities + s.inequalities, magnitudes, x, s.slack + k, y + k);
+      rows(data.A, k, s.equalities, magnitudes, x, s.slack_zero + k, s.y_zero + k);
+  }
+  const T* point(bool magnitudes) const {
+    if (!magnitudes) return s.x;
+    for (index_t j = 0; j < s.columns(); j++) s.row[j] = absolute(s.x[j]);
+    return s.row;
   }
   void rows(const double* const* matrix, index_t first, index_t end, bool magnitudes, const T* x, T* product,
             const T* y) const {
@@ -211,7 +225,7 @@ struct ChunkActiveSet {
       for (index_t k = e; k < m; k++)
         if (instances[l].absent[k]) set_lane(s.b[k - e], l, Real<T>(1e300));
     }
-    prepare_vectors(Alone{}, s, kSinglePricing);
+    prepare_vectors(Alone{}, s, kSinglePricing, DataProducts<T, E>{s, data, band});
     return good;
   }
 
@@ -224,7 +238,8 @@ struct ChunkActiveSet {
     Verdict<T> verdict{};
     verdict.error = broadcast<T>(1e30);
     if (live) {
-      open = live & lane_bits<T>(enter_equalities(g, s, places));
+      clear(places);
+      open = live;
       if (job.warm_y) enter_rows(g, s, places, guess, load_guess(of, used));
       optimise(g, s, places, progress, open, kSinglePricing);
       open &= ~(progress.stuck | progress.infeasible);

@@ -14,7 +14,7 @@
 
 #define GD_NAMESPACE gpudiff_layout
 #define GD_GPU_LAYOUT
-#include "gpu/layout.cuh"
+#include "gpu/active_set_layout.cuh"
 #include "job.h"
 
 using gpudiff_entry::Counters;
@@ -299,7 +299,7 @@ int gd_gpu_layout(const gd_problem* problem, int32_t kernel, int32_t quick_bytes
                   int64_t* shared_bytes, int64_t* global_bytes) try {
   using namespace gpudiff_layout;
   const RowOrder order(*problem);
-  if (!order.valid || kernel < GD_GPU_SOLVE || kernel > GD_GPU_VJP || level < 0 || level >= kLevels)
+  if (!order.valid || kernel < GD_GPU_SOLVE || kernel > GD_GPU_ACTIVE_SET || level < 0 || level >= kLevels)
     return GD_BAD_ARGUMENT;
   const Rows& r = order.rows;
   const Shape shape{problem->n, {r.zero, r.nonnegative, r.zero, r.second_order_count, nullptr, nullptr, r.total}};
@@ -307,7 +307,9 @@ int gd_gpu_layout(const gd_problem* problem, int32_t kernel, int32_t quick_bytes
     *shared_bytes = layout.near;
     *global_bytes = layout.far;
   };
-  if (quick_bytes == 4)
+  if (kernel == GD_GPU_ACTIVE_SET)
+    answer(ActiveSetLayout(shape, level, group));
+  else if (quick_bytes == 4)
     answer(Layout<float>(gd_gpu_kernel(kernel), shape, level, group));
   else
     answer(Layout<double>(gd_gpu_kernel(kernel), shape, level, group));

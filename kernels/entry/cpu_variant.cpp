@@ -22,7 +22,6 @@ inline Width width_of(const Shape& s) {
 #endif
   return words <= (index_t(16) << 20) / 32 ? Width::four : Width::one;
 }
-inline bool kActiveSetEight(const Shape& s) { return s.n <= 24; }
 template <class Work>
 inline auto with_width(const Shape& s, Work work) {
   switch (width_of(s)) {
@@ -48,9 +47,6 @@ template <class Work>
 inline auto with_active_set(const gd_problem& p, const Shape& s, Work work) {
   const bool shared = p.batch > 1 && p.P.batch == 0 && p.A.batch == 0;
   if (p.batch == 1) return work(double{}, double{});
-#if defined(__AVX512F__)
-  if (kActiveSetEight(s)) return shared ? work(double8{}, double{}) : work(double8{}, double8{});
-#endif
   return shared ? work(double4{}, double{}) : work(double4{}, double4{});
 }
 

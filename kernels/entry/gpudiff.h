@@ -114,7 +114,7 @@ typedef struct gd_point {
 } gd_point;
 
 /* The kinds of GPU kernels that need memory of their own. */
-enum gd_gpu_kernel { GD_GPU_SOLVE = 0, GD_GPU_CAREFUL = 1, GD_GPU_JVP = 2, GD_GPU_VJP = 3 };
+enum gd_gpu_kernel { GD_GPU_SOLVE = 0, GD_GPU_CAREFUL = 1, GD_GPU_JVP = 2, GD_GPU_VJP = 3, GD_GPU_ACTIVE_SET = 4 };
 
 #if !defined(__CUDACC_RTC__) /* the library itself */
 /* warm_x, warm_y, warm_s: a previous solution ([B or shared, …], batch stride 0 to broadcast) or absent. */
@@ -139,8 +139,8 @@ GD_API int gd_vjp(const gd_problem*, const gd_settings*, const gd_point*, const 
 GD_API int gd_row_order(const gd_problem*, int64_t* row_of, int64_t* counts, int64_t* dimensions);
 
 /* Memory that a group of threads of a GPU kernel needs for the problem it works on (entry/gpu/layout.cuh). Looks at n,
- * m and the cones alone. `quick_bytes`: of a scalar of the fast interior point; `level`: 0 keeps everything in shared
- * memory, 3 nothing. */
+ * m and the cones alone; GD_GPU_ACTIVE_SET at zero and nonnegative cones only. `quick_bytes`: of a scalar of the fast
+ * interior point; `level`: 0 keeps everything in shared memory, 3 nothing. */
 GD_API int gd_gpu_layout(const gd_problem*, int32_t kernel, int32_t quick_bytes, int32_t level, int32_t group,
                          int64_t* shared_bytes, int64_t* global_bytes);
 

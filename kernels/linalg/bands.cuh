@@ -101,8 +101,8 @@ GD_HD void subtract_transposed(const Alone&, const Bands<E>& M, index_t bands, i
 
 // h (+)= Q y and y −= Qᵀh for rows that are orthonormal, two bands at a time with what the bands before have left of y
 // (modified Gram–Schmidt by blocks): each band is read once from memory, and once more from the nearest cache.
-template <class T>
-GD_HD void remove_projection(const Alone& g, const Bands<T>& Q, index_t bands, index_t n, T* h, T* y) {
+template <class E, class T>
+GD_HD void remove_projection(const Alone& g, const Bands<E>& Q, index_t bands, index_t n, T* h, T* y) {
   const index_t stride = Q.columns * kTile;
   GD_NO_UNROLL for (index_t i = 0; i < bands; i += 2) {
     const index_t count = bands - i < 2 ? 1 : 2;
@@ -115,7 +115,7 @@ GD_HD void remove_projection(const Alone& g, const Bands<T>& Q, index_t bands, i
       multiply_some<1>(Q.band(i), stride, n, y, sum);
       GD_UNROLL for (int r = 0; r < kTile; r++) { h[i * kTile + r] = sum[r]; }
     }
-    subtract_transposed(g, Bands<T>{Q.band(i), Q.columns}, count, n, h + i * kTile, y);
+    subtract_transposed(g, Bands<E>{Q.band(i), Q.columns}, count, n, h + i * kTile, y);
   }
 }
 

@@ -48,8 +48,8 @@ GD_HD void subtract_transposed(const G& g, const Bands<E>& M, index_t bands, ind
 // h = Q y and y −= Qᵀh for rows that are orthonormal, all bands at once (classical Gram–Schmidt, where one thread's is
 // modified): one barrier instead of one for every pair of bands. What cancellation takes from the one more than from
 // the other, the caller's second pass gives back.
-template <class T, class G>
-GD_HD void remove_projection(const G& g, const Bands<T>& Q, index_t bands, index_t n, T* h, T* y) {
+template <class E, class T, class G>
+GD_HD void remove_projection(const G& g, const Bands<E>& Q, index_t bands, index_t n, T* h, T* y) {
   multiply_bands(g, Q, bands, n, y, h);
   g.sync();
   subtract_transposed(g, Q, bands, n, h, y);
@@ -65,12 +65,12 @@ GD_HD Quasidefinite<T> positive_definite(const SymmetricTiles<T>& L, index_t n) 
 }
 
 // L y = y and Lᵀ y = y in place; these synchronise at the end.
-template <class T, class G>
-GD_HD void solve_lower(const G& g, const SymmetricTiles<T>& L, index_t n, T* y) {
+template <class E, class T, class G>
+GD_HD void solve_lower(const G& g, const SymmetricTiles<E>& L, index_t n, T* y) {
   substitute_forward<1>(g, positive_definite(L, n), y, 0);
 }
-template <class T, class G>
-GD_HD void solve_lower_transposed(const G& g, const SymmetricTiles<T>& L, index_t n, T* y) {
+template <class E, class T, class G>
+GD_HD void solve_lower_transposed(const G& g, const SymmetricTiles<E>& L, index_t n, T* y) {
   substitute_backward<1>(g, positive_definite(L, n), y, 0);
 }
 

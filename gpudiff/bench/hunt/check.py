@@ -157,11 +157,12 @@ def sensitivity(case: Case, answer: Answer, i: int) -> float:
     units; infinite where those rows depend on each other.
     """
     P, _, A, b = case.batch.problem(i)
-    A = A[(np.arange(len(b)) < case.batch.cones["z"]) | (answer.y[i] > 0)] * case.unit[i]
-    A = A / _positive(np.linalg.norm(A, axis=1))[:, None].astype(float)
-    P = np.zeros((case.batch.n,) * 2) if P is None else case.unit[i][:, None] * P * case.unit[i]
-    P = P / (np.abs(P).max(initial=0) or 1.0)
-    K = np.block([[P, A.T], [A, np.zeros((len(A),) * 2)]])
+    unit = case.unit[i]
+    rows = A[(np.arange(len(b)) < case.batch.cones["z"]) | (answer.y[i] > 0)] * unit
+    rows = rows / np.maximum(np.linalg.norm(rows, axis=1), 1e-300)[:, None]
+    curvature = np.zeros((len(unit), len(unit))) if P is None else unit[:, None] * P * unit
+    curvature = curvature / (np.abs(curvature).max(initial=0) or 1.0)
+    K = np.block([[curvature, rows.T], [rows, np.zeros((len(rows), len(rows)))]])
     with np.errstate(all="ignore"):
         return float(1e3 * np.finfo(float).eps * np.linalg.cond(K))
 
@@ -259,10 +260,19 @@ def _positive(values: Long) -> Long:
     return np.maximum(values, np.longdouble(1e-300))
 
 
-def without_absent_rows(batch: Batch, i: int) -> Batch:
-    """Problem i alone, without the rows whose b is infinite."""
-    P, q, A, b = batch.problem(i)
-    present = np.isfinite(b)
-    z = int(present[: batch.cones["z"]].sum())
-    cones = {"z": z, "l": int(present.sum()) - z, "q": []}
-    return Batch(None if P is None else P[None], q[None], A[present][None], b[present][None], cones)
+def normalised(case: Case, i: int) -> Batch:
+    """Problem i alone, in natural units (its x times ``unit`` is the case's) and without rows whose b is infinite.
+
+    References measure residuals by the largest entry of all data, which a row of another scale would escape.
+    """
+    P, q, A, b = case.batch.problem(i)
+    unit, present = case.unit[i], np.isfinite(b)
+    rows, right, slope = A[present] * unit, b[present], q * unit
+    row = np.linalg.norm(rows, axis=1)
+    row = np.where(row > 0, row, 1.0)
+    curvature = None if P is None else unit[:, None] * P * unit
+    cost = max(np.abs(slope).max(initial=0), 0.0 if curvature is None else np.abs(curvature).max(initial=0)) or 1.0
+    z = int(present[: case.batch.cones["z"]].sum())
+    cones = {"z": z, "l": len(right) - z, "q": []}
+    quadratic = None if curvature is None else 0.5 * (curvature + curvature.T)[None] / cost
+    return Batch(quadratic, slope[None] / cost, (rows / row[:, None])[None], (right / row)[None], cones)

@@ -24,7 +24,7 @@ import numpy as np
 import gpudiff as gd
 from gpudiff.bench import machine, reference
 from gpudiff.bench.families import Array, Batch
-from gpudiff.bench.hunt.check import GROSS, KINDS, Answer, Verdict, check, compare, sensitivity, without_absent_rows
+from gpudiff.bench.hunt.check import GROSS, KINDS, Answer, Verdict, check, compare, normalised, sensitivity
 from gpudiff.bench.hunt.draw import Case
 from gpudiff.bench.hunt.families import FAMILIES, about
 from gpudiff.bench.progress import Progress
@@ -248,7 +248,7 @@ def _exact(case: Case, solved: Any, count: int) -> tuple[Array, Any]:
     for i in np.flatnonzero(solved)[:count]:
         try:
             with np.errstate(all="ignore"):
-                x[i] = np.asarray(reference.solve(without_absent_rows(case.batch, int(i)), 0).x, float)
+                x[i] = case.unit[i] * np.asarray(reference.solve(normalised(case, int(i)), 0).x, float)
             known[i] = True
         except (ArithmeticError, AssertionError, ValueError):  # degenerate: Newton's method has no regular system
             continue

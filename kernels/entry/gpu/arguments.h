@@ -11,10 +11,11 @@
 /* A call's counters; the caller sets them to zero before each launch sequence. */
 typedef struct gd_control {
   uint64_t next;            /* work items handed out by the first kernel */
-  uint64_t unfinished;      /* problems that gd_solve_kernel left to gd_careful_kernel */
+  uint64_t unfinished;      /* problems that the first kernel left to gd_careful_kernel */
   uint64_t next_unfinished; /* of those, handed out */
   uint64_t interior;        /* interior-point iterations */
   uint64_t newton;          /* Newton factorisations */
+  uint64_t changes;         /* rows that entered or left a working set */
 } gd_control;
 
 /* A problem that the fast run left, and what it has cost so far. */
@@ -23,12 +24,12 @@ typedef struct gd_unfinished {
   int16_t interior, newton;
 } gd_unfinished;
 
-/* gd_solve_kernel and, behind it on the same stream, gd_careful_kernel. Without polish (settings.polish = 0) the first
- * has nothing to do and need not be launched. */
+/* gd_solve_kernel or gd_active_set_kernel, whichever settings.method asks for, and, behind it on the same stream,
+ * gd_careful_kernel. Without polish (settings.polish = 0) the first of them has nothing to do and need not be launched. */
 typedef struct gd_gpu_solve {
   int64_t batch; /* below 2³¹ */
   gd_tensor P, q, A, b;
-  gd_tensor warm_x, warm_y, warm_s; /* data NULL: a cold start */
+  gd_tensor warm_x, warm_y, warm_s; /* data NULL: a cold start; the active set looks at warm_y alone */
   gd_settings settings;             /* `threads` is not used */
   gd_solution out;                  /* contiguous; any pointer may be NULL */
   gd_control* control;

@@ -1,6 +1,6 @@
-// Solves what gd_solve_kernel left: a careful interior point in double precision, with refinement and the best iterate,
-// then the polish and an honest status. Without polish it solves all problems. Launched behind the other kernel in any
-// case, it looks for itself whether there is anything to do.
+// Solves what gd_solve_kernel or gd_active_set_kernel left: a careful interior point in double precision, with refinement
+// and the best iterate, then the polish and an honest status. Without polish it solves all problems, unless the active
+// set has. Launched behind the other kernel in any case, it looks for itself whether there is anything to do.
 #pragma once
 #include "interior.cuh"
 
@@ -10,6 +10,9 @@ struct CarefulSolver : ProblemSolver {
   GD_DEVICE CarefulSolver(const gd_gpu_solve& call_, const Layout<Quick>& layout_, const Workspace& memory_)
       : ProblemSolver(call_, layout_, memory_, false) {}
 
+  // Whether another kernel has seen all problems, and has made a list of those that are left.
+  GD_DEVICE bool listed() const { return call.settings.polish != 0 || call.settings.method == GD_ACTIVE_SET; }
+
   // `before`: what the problem has cost so far.
   template <class G>
   GD_DEVICE void solve(const G& g, const gd_unfinished& before) {
@@ -17,7 +20,7 @@ struct CarefulSolver : ProblemSolver {
     const bool polish = call.settings.polish != 0;
     const Problem problem(call.P, call.q, call.A, call.b, index);
     const Results results{call, index};
-    const double c = prepare(g, problem, results, !polish);  // with polish, the data have passed before
+    const double c = prepare(g, problem, results, !listed());  // on a list are problems whose data have passed
     if (c == 0) return;
 
     InteriorState<double> state;
@@ -79,10 +82,10 @@ extern "C" __global__ void __launch_bounds__(GD_THREADS, GD_MIN_BLOCKS) gd_caref
   const Layout<Quick> layout(GD_GPU_CAREFUL, structure(), GD_LEVEL, GD_GROUP);
   const Workspace memory(layout, shared, call.workspace);
   CarefulSolver solver(call, layout, memory);
-  const bool polish = call.settings.polish != 0;
-  for_each_item(g, polish ? call.control->unfinished : uint64_t(call.batch), &call.control->next_unfinished,
+  const bool listed = solver.listed();
+  for_each_item(g, listed ? call.control->unfinished : uint64_t(call.batch), &call.control->next_unfinished,
                 [&](const Group& group, long long item) GD_LAMBDA {
-                  solver.solve(group, polish ? call.unfinished[item] : gd_unfinished{int32_t(item), 0, 0});
+                  solver.solve(group, listed ? call.unfinished[item] : gd_unfinished{int32_t(item), 0, 0});
                 });
   solver.report_work(g);
 }

@@ -88,6 +88,16 @@ struct EquilibrationScratch {
   }
 };
 
+// The bytes that a group has of each, so that its own and its neighbours' begin where they should.
+GD_HD index_t far_bytes(index_t used) { return (used + 255) / 256 * 256; }
+GD_HD index_t near_bytes(index_t used, int group) {
+  // The tiles of a warp read the same place of their problems at once: let those be in different banks.
+  const index_t apart = group < 32 && used > 0 ? 4 * (group < 4 ? 4 : group) : 0;
+  // Room for a block's reductions (group.cuh), which the compiler lays out by itself.
+  const index_t reductions = group > 32 ? group / 32 * 128 : 0;
+  return (used + 127) / 128 * 128 + apart + reductions;
+}
+
 template <class Quick>
 struct Layout {
   int level;
@@ -119,11 +129,8 @@ struct Layout {
         fast.core + fast.bulk > exact.core + exact.bulk ? fast.core + fast.bulk : exact.core + exact.bulk;
     near = core_near ? kept + most_near : 0;
     far = core_near ? most_far : kept + whole;
-    far = (far + 255) / 256 * 256;
-    // The tiles of a warp read the same place of their problems at once: let those be in different banks.
-    near = (near + 127) / 128 * 128 + (group < 32 && near > 0 ? 4 * (group < 4 ? 4 : group) : 0);
-    // Room for a block's reductions (group.cuh), which the compiler lays out by itself.
-    near += group > 32 ? group / 32 * 128 : 0;
+    far = far_bytes(far);
+    near = near_bytes(near, group);
   }
 
   GD_HD char* kept_at(char* near_base, char* far_base) const { return level < 3 ? near_base : far_base; }

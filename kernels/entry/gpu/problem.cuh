@@ -56,6 +56,14 @@ struct Problem {
   // Whether all numbers are finite and P is symmetric up to rounding. Every member gets the answer.
   template <class G>
   GD_DEVICE bool acceptable(const G& g, const unsigned char* absent) const {
+    return look(g, absent, true).good;
+  }
+  // The same, and whether P is symmetric to the last bit. Without `matrices`, P and A are not looked at.
+  struct Looks {
+    bool good, symmetric;
+  };
+  template <class G>
+  GD_DEVICE Looks look(const G& g, const unsigned char* absent, bool matrices) const {
     double r[3] = {0, 0, 0};  // a fault; the largest difference between the triangles of P; its largest entry
     GD_NO_UNROLL for (index_t k = g.rank(); k < kTotalRows; k += g.size()) {
       if (!absent[k] && !is_finite(b[caller_row(k)])) r[0] = 1;
@@ -63,11 +71,11 @@ struct Problem {
     GD_NO_UNROLL for (index_t j = g.rank(); j < GD_N; j += g.size()) {
       if (!is_finite(q[j])) r[0] = 1;
     }
-    GD_UNROLL_FOUR for (index_t e = g.rank(); e < kTotalRows * GD_N; e += g.size()) {
+    GD_UNROLL_FOUR for (index_t e = matrices ? g.rank() : kTotalRows * GD_N; e < kTotalRows * GD_N; e += g.size()) {
       if (!is_finite(A(e / kPitch, e % kPitch))) r[0] = 1;
     }
 #if GD_HAS_P
-    GD_UNROLL_FOUR for (index_t e = g.rank(); e < GD_N * GD_N; e += g.size()) {
+    GD_UNROLL_FOUR for (index_t e = matrices ? g.rank() : GD_N * GD_N; e < GD_N * GD_N; e += g.size()) {
       const double here = P(e / kPitch, e % kPitch), mirrored = P(e % kPitch, e / kPitch);
       if (!is_finite(here)) r[0] = 1;
       r[1] = maximum(absolute(here - mirrored), r[1]);
@@ -75,7 +83,7 @@ struct Problem {
     }
 #endif
     g.maxima(r);
-    return r[0] == 0 && r[1] <= r[2] * symmetry_tolerance(sizeof(Data) == 4);
+    return {r[0] == 0 && r[1] <= r[2] * symmetry_tolerance(sizeof(Data) == 4), r[1] == 0};
   }
 
   // Fills D and E of `kept`; returns the cost factor c.

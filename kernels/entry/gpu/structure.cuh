@@ -101,7 +101,8 @@ GD_DEVICE void for_each_item(const Group& g, unsigned long long count, uint64_t*
 struct Workspace {
   char *near, *far;
 
-  GD_DEVICE Workspace(const Layout<Quick>& layout, char* shared, char* workspace) {
+  template <class L>
+  GD_DEVICE Workspace(const L& layout, char* shared, char* workspace) {
     near = shared + (threadIdx.x / GD_GROUP) * layout.near;
     far = workspace + group_number() * layout.far;
   }
