@@ -115,6 +115,11 @@ struct Tile : SingleReductions<Tile<SIZE>> {
   }
   // The first member's value.
   GD_DEVICE unsigned long long from_first(unsigned long long a) const { return __shfl_sync(members(), a, 0, SIZE); }
+  // That of the first member of which `holds` is true; there must be one.
+  template <class T>
+  GD_DEVICE T from_first_that(bool holds, T a) const {
+    return __shfl_sync(members(), a, __ffs(int(__ballot_sync(members(), holds))) - 1);
+  }
 };
 
 // All THREADS of a block, a multiple of 32.
@@ -141,6 +146,21 @@ struct Block : SingleReductions<Block<THREADS>> {
     if (rank() == 0) *value = a;
     sync();
     return *value;
+  }
+  template <class T>
+  GD_DEVICE T from_first_that(bool holds, T a) const {
+    const unsigned who = __ballot_sync(~0u, holds);
+    int* some = reinterpret_cast<int*>(scratch());  // by warp
+    T* value = reinterpret_cast<T*>(scratch() + kWarps);
+    sync();
+    if (who ? int(threadIdx.x & 31u) == __ffs(int(who)) - 1 : (threadIdx.x & 31u) == 0) {
+      some[threadIdx.x / 32u] = who != 0;
+      value[threadIdx.x / 32u] = a;
+    }
+    sync();
+    T found = value[0];
+    GD_UNROLL for (int w = kWarps - 1; w >= 0; w--) { found = some[w] ? value[w] : found; }
+    return found;
   }
 
  private:

@@ -199,18 +199,32 @@ class _Function:
         control.unfinished = call.batch
         ctypes.memset(call.unfinished, 0xAB, 8 * call.batch)
 
+    def gd_active_set_kernel(self, call: GpuSolve) -> None:
+        """Solves everything, what the method leaves to the interior point included."""
+        assert call.settings.method == _abi.METHOD["active_set"]
+        assert self.has_P
+        report = self.solve(call)
+        control = Control.from_address(call.control)
+        control.unfinished, control.changes = report.fallbacks, report.changes
+
     def gd_careful_kernel(self, call: GpuSolve) -> None:
+        if call.settings.method == _abi.METHOD["active_set"]:
+            return
         control = Control.from_address(call.control)
         assert control.unfinished == (call.batch if call.settings.polish else 0)
+        report = self.solve(call)
+        control.interior, control.newton = report.interior, report.newton
+
+    def solve(self, call: GpuSolve) -> _abi.CReport:
         settings, report = _abi.CSettings.from_buffer_copy(call.settings), _abi.CReport()
         settings.threads = 1
         library = _library.load()
         warm = [byref(part) if part.data else None for part in (call.warm_x, call.warm_y, call.warm_s)]
         code = library.gd_solve(byref(self.problem(call)), byref(settings), *warm, byref(call.out), byref(report))
         assert code == _abi.OK, code
-        control.interior, control.newton = report.interior, report.newton
         if call.zero_on_failure:
             self.zero_failures(call)
+        return report
 
     def zero_failures(self, call: GpuSolve) -> None:
         real = [np.float64, np.float32][self.dtype]

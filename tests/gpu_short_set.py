@@ -22,6 +22,13 @@ SHAPES = (
     (60, 6, 30, (8, 5)),
 )
 LEVELS = (None, 3)  # as planned, and all in global memory
+CASES = (  # element type, whether P and A are shared, method
+    ("float64", False, "ipm"),
+    ("float64", True, "ipm"),
+    ("float32", False, "ipm"),
+    ("float64", False, "active_set"),
+    ("float64", True, "active_set"),
+)
 BATCH = 5
 
 
@@ -38,8 +45,9 @@ def main() -> int:
             os.environ["GPUDIFF_GPU_LEVEL"] = str(level)
             _forget()
         for shape in SHAPES:
-            for dtype, shared in (("float64", False), ("float64", True), ("float32", False)):
-                failures += differs(shape, dtype, shared, f"level {level}")
+            for dtype, shared, method in CASES:
+                if method == "ipm" or not shape[3]:
+                    failures += differs(shape, dtype, shared, f"level {level}", method=method)
     return failures
 
 
@@ -50,7 +58,12 @@ def _forget() -> None:
 
 
 def differs(
-    shape: tuple[int, int, int, tuple[int, ...]], dtype: str, shared: bool, note: str, place: str = "cuda"
+    shape: tuple[int, int, int, tuple[int, ...]],
+    dtype: str,
+    shared: bool,
+    note: str,
+    place: str = "cuda",
+    method: str = "ipm",
 ) -> bool:
     """Whether solutions, jvp and vjp of some random problems are other than the CPU backend's, from NumPy arrays."""
     import torch
@@ -72,11 +85,12 @@ def differs(
     arrays = [P, rng.standard_normal((BATCH, n)), A, (A @ inside[..., None])[..., 0] + s]
     host = [array.astype(dtype) for array in arrays]
     x_bar = rng.standard_normal((BATCH, n)).astype(dtype)
-    want = gd.solve(*host, cones, backend="cpu")
+    settings = gd.Settings(method=method)
+    want = gd.solve(*host, cones, settings, backend="cpu")
     bar = want.vjp(x=x_bar)
     dot = want.jvp(q=x_bar)
     device = [torch.from_numpy(array).to(place) for array in host]
-    found = gd.solve(*device, cones, backend=place)
+    found = gd.solve(*device, cones, settings, backend=place)
     direction = torch.from_numpy(x_bar).to(place)
     found_bar, found_dot = found.vjp(x=direction), found.jvp(q=direction)
     pairs = [(found.x, want.x), (found.y, want.y), (found_dot.x, dot.x)]
@@ -84,7 +98,7 @@ def differs(
     error = max(float(np.abs(a.cpu().numpy() - b).max()) / max(1.0, float(np.abs(b).max())) for a, b in pairs)
     good = bool(found.ok.all()) and error <= (1e-7 if dtype == "float64" else 1e-2)
     sharing = "shared" if shared else "each its own"
-    print(f"{shape} {dtype} {sharing} {note}: {error:.1e} {'' if good else 'WRONG'}")
+    print(f"{shape} {method} {dtype} {sharing} {note}: {error:.1e} {'' if good else 'WRONG'}")
     return not good
 
 

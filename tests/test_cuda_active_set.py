@@ -182,6 +182,24 @@ def test_badly_scaled_problems(emulate):  # noqa: F811
     assert_close(sol.obj, expected.obj, 1e-9)
 
 
+def ill_conditioned(batch: int) -> Problem:
+    """QPs whose P has eigenvalues from 1e-5 to 1e5: their points are refined."""
+    problem, rng = qps(*MIXED, batch), np.random.default_rng(5)
+    for i in range(batch):
+        basis = np.linalg.qr(rng.standard_normal((7, 7)))[0]
+        P = basis @ np.diag(10.0 ** rng.uniform(-5, 5, 7)) @ basis.T
+        problem.P[i] = (P + P.T) / 2
+    return problem
+
+
+def test_ill_conditioned_problems(emulate):  # noqa: F811
+    emulate(8, 2)
+    sol, _ = assert_parity(ill_conditioned(20), 1e-5)
+    assert sol.ok.all()
+    assert sol.work.fallbacks == 0
+    assert sol.primal_residual.max() < 1e-9
+
+
 def test_warm_starts(emulate):  # noqa: F811
     """The right one, those of others, one for all, one that failed, and one that holds everything for active."""
     emulate(8, 2)
@@ -268,7 +286,7 @@ os.environ["GPUDIFF_GPU_GROUP"], os.environ["GPUDIFF_GPU_LEVEL"] = "{group}", "{
 import numpy as np, pytest
 from device_arrays import use
 from emulated_driver import EmulatedDriver
-from test_cuda_active_set import MIXED, qps, solve
+from test_cuda_active_set import MIXED, ill_conditioned, qps, solve
 driver = EmulatedDriver(sanitize=True, blocks=1)
 driver.remove = "{remove}"
 use(pytest.MonkeyPatch(), driver)
@@ -277,6 +295,7 @@ problem.A[1, 1], problem.b[1, :2] = -problem.A[1, 0], -1
 problem.b[2, :3] = np.inf
 sol = solve(problem)
 solve(problem, warm_start=sol)
+solve(ill_conditioned(4))
 print("finished")
 """
 

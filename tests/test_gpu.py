@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from compare import RESULT_FIELDS, assert_close, assert_same_bits
 from problems import MIXED, feasible_qps, infeasible, unbounded, varied_qps, well_posed
+from test_cuda_active_set import ACTIVE_SET, qps
 from test_torch import CONES, solve
 
 import gpudiff as gd
@@ -117,6 +118,24 @@ def test_float32(package, rng):
     expected = gd.solve(*problem.args)
     assert package.get(sol.ok).all()
     assert_close(package.get(sol.x), expected.x, 1e-4)
+
+
+@pytest.mark.parametrize("shape", [(8, 0, 16), (20, 3, 40), (32, 8, 64), (64, 16, 128), (100, 0, 150)])
+def test_the_active_set(package, rng, shape):
+    problem = qps(*shape, 300)
+    data, cones = [package.put(a) for a in problem.data], problem.gd_cones
+    sol, expected = gd.solve(*data, cones, ACTIVE_SET), gd.solve(*problem.args, ACTIVE_SET, backend="cpu")
+    assert package.get(sol.ok).all()
+    assert sol.work.fallbacks == expected.work.fallbacks == 0
+    for name in POINT:
+        assert_close(package.get(getattr(sol, name)), getattr(expected, name), 1e-9, name)
+    order = rng.permutation(300)[:77]
+    some = gd.solve(*(package.put(a[order]) for a in problem.data), cones, ACTIVE_SET)
+    for name in RESULT_FIELDS:
+        assert_same_bits(package.get(getattr(some, name)), package.get(getattr(sol, name))[order], name)
+    warm = gd.solve(*data, cones, ACTIVE_SET, warm_start=sol)
+    assert not package.get(warm.iterations).any()
+    assert_close(package.get(warm.x), expected.x, 1e-9)
 
 
 def test_failures_keep_to_themselves(package, rng):

@@ -24,7 +24,7 @@ from gpudiff.jit.cache import Cache, default_folder, key_of
 from gpudiff.jit.compiler import compile_source, compiler_version, read_usage
 from gpudiff.jit.cuda_driver import CudaDriver
 from gpudiff.jit.driver import Compiled, DeviceFacts, Usage
-from gpudiff.jit.specification import KINDS, Shape, Specification
+from gpudiff.jit.specification import DERIVATIVES, KINDS, Shape, Specification
 
 SMALL = 'extern "C" __global__ void gd_small(double* p) { p[threadIdx.x] += GD_STEP; }\n'
 SPILLING = r"""
@@ -395,6 +395,8 @@ def test_the_shipped_headers_are_all_that_a_kernel_includes(nvrtc, monkeypatch, 
 
 # ---- ahead of time ---------------------------------------------------------------------------------------------------
 
+IPM = ("solve", "careful", *DERIVATIVES)
+
 
 class NoKernels:
     """Instead of compiling: remembers what it was asked for."""
@@ -425,8 +427,8 @@ def test_prepare_compiles_every_kind_for_every_architecture(monkeypatch):
     steps = []
     done = prepare({"z": 8, "l": 64}, 32, arch=["sm_90", "sm_75", "sm_90"], progress=steps.append)
     assert [(kernel.arch, kernel.specification.kind) for kernel in done] == [
-        *(("sm_90", kind) for kind in KINDS),
-        *(("sm_75", kind) for kind in KINDS),
+        *(("sm_90", kind) for kind in IPM),
+        *(("sm_75", kind) for kind in IPM),
     ]
     assert sorted(steps) == sorted(f"{kernel.specification.kind} {kernel.arch}" for kernel in done)
     assert sorted(source for source, *_ in asked) == sorted(kernel.specification.source() for kernel in done)
@@ -435,6 +437,10 @@ def test_prepare_compiles_every_kind_for_every_architecture(monkeypatch):
     few = prepare([gd.SecondOrder(3)], 2, has_P=False, dtype="float32", derivatives=False, arch="sm_90")
     assert [kernel.specification.kind for kernel in few] == ["solve", "careful"]
     assert few[0].specification.shape == Shape(2, second_order=(3,), has_P=False, dtype="float32")
+    other = prepare({"l": 3}, 2, method="active_set", arch="sm_90")
+    assert [kernel.specification.kind for kernel in other] == ["active_set", "careful", *DERIVATIVES]
+    none = prepare({"l": 3}, 2, method="active_set", has_P=False, derivatives=False, arch="sm_90")
+    assert [kernel.specification.kind for kernel in none] == ["solve", "careful"]
 
 
 def test_prepare_without_architectures_takes_those_of_the_gpus(monkeypatch):
@@ -452,6 +458,8 @@ def test_prepare_without_architectures_takes_those_of_the_gpus(monkeypatch):
         ({"dtype": "half"}, "dtype: expected 'float64' or 'float32', got 'half'"),
         ({"arch": "sm_70"}, "arch: expected sm_75 or newer, got sm_70"),
         ({"cones": {"z": -1}}, "Zero: expected a number of rows"),
+        ({"method": "simplex"}, "method: expected 'ipm' or 'active_set', got 'simplex'"),
+        ({"method": "active_set", "cones": {"q": [3]}}, "method: expected 'ipm' for these cones, got 'active_set'"),
     ],
 )
 def test_prepare_checks_its_arguments(monkeypatch, change, message):
@@ -468,7 +476,7 @@ def test_warmup_prints_a_table(monkeypatch, capsys, folder):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "n=3, m=2 (2 nonnegative), no P, float32"
     rows = [line.split() for line in lines[3:-1]]
-    assert [row[:2] for row in rows] == [[kind, arch] for arch in ("sm_90", "sm_80") for kind in KINDS]
+    assert [row[:2] for row in rows] == [[kind, arch] for arch in ("sm_90", "sm_80") for kind in IPM]
     for kind, _, _, _, registers, _, spilled, seconds in rows:
         assert (registers, spilled) == (("?", "?") if kind == "jvp" else ("99", "40"))
         assert seconds == ("cached" if kind == "vjp" else "1.25")
@@ -477,6 +485,9 @@ def test_warmup_prints_a_table(monkeypatch, capsys, folder):
     assert len(asked) == 10
     assert main([*command, "--arch", "sm_90", "--no-derivatives"]) == ExitCode.OK
     assert len(asked) == 12
+    command.remove("--no-P")
+    assert main([*command, "--arch", "sm_90", "--no-derivatives", "--method", "active_set"]) == ExitCode.OK
+    assert [name.split()[0] for _, _, name in sorted(asked[12:], key=lambda call: call[2])] == ["active_set", "careful"]
 
 
 def test_warmup_without_a_gpu_asks_for_architectures(capsys):

@@ -17,7 +17,7 @@ import pytest
 from gpudiff.jit import headers
 from gpudiff.jit.compiler import compile_source
 from gpudiff.jit.plan import architecture, plan
-from gpudiff.jit.specification import Shape
+from gpudiff.jit.specification import KINDS, Shape
 
 KERNELS = Path(__file__).parents[1] / "kernels"
 HEADERS = sorted(
@@ -78,9 +78,11 @@ ELSEWHERE = {
 MATRIX = [("sm_90", structure, kind) for structure in STRUCTURES for kind in KERNEL_KINDS]
 MATRIX += [(arch, structure, kind) for arch, two in ELSEWHERE.items() for structure in two for kind in KERNEL_KINDS]
 MATRIX += [(arch, "mixed 12/25", "sum") for arch in ("sm_90", *ELSEWHERE)]
+MATRIX += [("sm_90", structure, "active_set") for structure in STRUCTURES if structure.startswith("qp")]
+MATRIX += [(arch, next(one for one in two if one.startswith("qp")), "active_set") for arch, two in ELSEWHERE.items()]
 # The budget: bytes of registers that a kernel may spill, stores and loads together. They have 255 registers, and what
 # does not fit is used outside of the inner loops.
-SPILLS = {"solve": 240, "careful": 240, "jvp": 0, "vjp": 0, "sum": 0}
+SPILLS = {"solve": 240, "careful": 240, "jvp": 0, "vjp": 0, "sum": 0, "active_set": 0}
 
 
 @pytest.fixture(scope="module")
@@ -105,13 +107,13 @@ def compiled():
 
 def table(found) -> str:
     head = ("threads", "level", "blocks", "shared", "registers", "spilled", "stack", "bytes", "seconds")
-    lines = [f"{'arch':8} {'structure':18} {'kernel':8} {' '.join(f'{name:>9}' for name in head)}"]
+    lines = [f"{'arch':8} {'structure':18} {'kernel':10} {' '.join(f'{name:>9}' for name in head)}"]
     for (arch, structure, kind), (laid, specification, made) in found.items():
         used = made.usage[specification.entry]
         spilled = used.spill_stores + used.spill_loads
         numbers = (laid.group, laid.level, laid.min_blocks, laid.shared_per_block, used.registers, spilled, used.stack)
         cells = " ".join(f"{number:9}" for number in (*numbers, len(made.cubin), round(made.seconds, 1)))
-        lines.append(f"{arch:8} {structure:18} {kind:8} {cells}")
+        lines.append(f"{arch:8} {structure:18} {kind:10} {cells}")
     return "\n".join(lines)
 
 
@@ -133,4 +135,4 @@ def test_cuda_matrix_has_every_architecture_kernel_and_structure():
     archs, structures, kinds = map(set, zip(*MATRIX, strict=True))
     assert archs == {"sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"}
     assert structures == set(STRUCTURES)
-    assert kinds == {"solve", "careful", "jvp", "vjp", "sum"}
+    assert kinds == set(KINDS)

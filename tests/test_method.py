@@ -16,7 +16,6 @@ from gpudiff._abi import METHOD, CReport, CSettings
 from gpudiff._problem import as_problem
 from gpudiff.backends._single import work
 from gpudiff.backends.cpu import CpuBackend
-from gpudiff.backends.cuda import CudaBackend
 
 LINEAR = [gd.Zero(1), gd.Nonnegative(6)]
 ROUND = [gd.Nonnegative(4), gd.SecondOrder(3)]
@@ -89,14 +88,34 @@ def test_the_active_set_refuses_other_cones(rng):
         gd.Solver(ROUND, n, settings)
 
 
-def test_a_gpu_has_the_interior_point_alone(rng, monkeypatch):
-    use(monkeypatch, StandInDriver())
-    data = batch(rng)
-    assert CudaBackend.methods == ("ipm",)
+def test_a_gpu_has_the_active_set_for_those_who_ask(rng, monkeypatch):
+    driver = StandInDriver()
+    backend = use(monkeypatch, driver)
+    data, settings = batch(rng), gd.Settings(method="active_set")
     assert gd.solve(*data, LINEAR, backend="cuda").method == "ipm"
-    expected = "method: expected one of 'auto', 'ipm', which backend 'cuda' has, got 'active_set'"
-    with pytest.raises(gd.BackendError, match=expected):
-        gd.solve(*data, LINEAR, gd.Settings(method="active_set"), backend="cuda")
+    assert [entry for entry, *_ in driver.launches] == ["gd_solve_kernel", "gd_careful_kernel"]
+    sol, expected = gd.solve(*data, LINEAR, settings, backend="cuda"), gd.solve(*data, LINEAR, settings)
+    assert [entry for entry, *_ in driver.launches[2:]] == ["gd_active_set_kernel", "gd_careful_kernel"]
+    assert (sol.method, sol.backend) == ("active_set", "cuda")
+    assert_same_bits(sol.x, expected.x)
+    assert sol.work.changes == expected.work.changes > 0
+    linear = gd.solve(None, *data[1:], [gd.Zero(1), gd.Nonnegative(6)], settings, backend="cuda")
+    assert [entry for entry, *_ in driver.launches[4:]] == ["gd_solve_kernel", "gd_careful_kernel"]
+    assert (linear.work.fallbacks, linear.work.changes) == (8, 0)
+    monkeypatch.setattr(backend, "methods", ("ipm",))
+    message = "method: expected one of 'auto', 'ipm', which backend 'cuda' has, got 'active_set'"
+    with pytest.raises(gd.BackendError, match=message):
+        gd.solve(*data, LINEAR, settings, backend="cuda")
+
+
+@pytest.mark.parametrize("polish", [True, False])
+def test_a_solver_compiles_the_kernels_of_its_method(monkeypatch, polish):
+    use(monkeypatch, StandInDriver())
+    settings = gd.Settings(method="active_set", polish=polish)
+    derivatives = ("jvp", "vjp", "sum")
+    assert gd.Solver(LINEAR, n, settings).compile().kernels == ("active_set", "careful", *derivatives)
+    first = ("solve",) if polish else ()  # there is no active set without a P
+    assert gd.Solver(LINEAR, n, settings).compile(has_P=False).kernels == (*first, "careful", *derivatives)
 
 
 @pytest.mark.parametrize("method", METHODS)

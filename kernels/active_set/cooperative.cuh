@@ -157,12 +157,12 @@ GD_HD void solve_R_transposed(const G& g, const ActiveSet<T, E>& s, int most, T*
   if (blocks > 0 && g.rank() == 0) store_row(w + (blocks - 1) * kTile, t);
 }
 
-// The smallest of the members' values, and the lowest of their indices `at` where it is taken.
+// The smallest of the members' values, none of them NaN, and the index `at` of the first member that has it.
 template <class T, class G>
 GD_HD void least_of(const G& g, T& value, T& at) {
   const T mine = value;
   value = g.min(mine);
-  at = g.min(mine == value ? at : T(1e9));
+  at = g.from_first_that(mine == value, at);
 }
 
 // The violated row with the smallest slack: its slack and its number, as numbers of T.

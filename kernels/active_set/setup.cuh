@@ -163,9 +163,9 @@ GD_HD Mask<E> orthonormalise_equalities(const G& g, const ActiveSet<T, E>& s) {
   return good;
 }
 
-// L and M from P's lower triangle and A's rows, which they replace. Returns the lanes for whose P that works.
+// L from P's lower triangle, which it replaces. Returns the lanes whose P is positive definite enough.
 template <class T, class E, class G>
-GD_HD Mask<E> prepare_matrices(const G& g, const ActiveSet<T, E>& s, bool single) {
+GD_HD Mask<E> factorise_objective(const G& g, const ActiveSet<T, E>& s) {
   const index_t n = s.n;
   for (index_t i = g.rank(); i < n; i += g.size()) s.diagonal[i] = s.L.at(i, i);
   g.sync();
@@ -183,6 +183,14 @@ GD_HD Mask<E> prepare_matrices(const G& g, const ActiveSet<T, E>& s, bool single
   }
   const Mask<E> good = (g.min(smallest) >= broadcast<E>(kSmallestPivot)) & is_tame(g.sum(sum));
   g.sync();
+  return good;
+}
+
+// L and M from P's lower triangle and A's rows, which they replace. Returns the lanes for whose data that works.
+template <class T, class E, class G>
+GD_HD Mask<E> prepare_matrices(const G& g, const ActiveSet<T, E>& s, bool single) {
+  const index_t n = s.n;
+  const Mask<E> good = factorise_objective(g, s);
   transform_rows(g, s.L, n, s.Q_zero, 0, s.M_zero, tiles(s.equalities), s.norm_zero);
   g.sync();
   const Mask<E> independent = orthonormalise_equalities<T, E>(g, s);

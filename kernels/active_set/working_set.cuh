@@ -17,6 +17,10 @@ GD_HD void count_most(Places<W>& p) {
 // could not be read as registers until they have reached the cache.
 template <int W, class Work>
 GD_HD void for_each_place(unsigned lanes, const int (&places)[W], Work work) {
+  if constexpr (W == 1) {  // a GPU's registers cannot be indexed
+    if (lanes) work(places[0], lanes);
+    return;
+  }
   while (lanes) {
     int first = 0;
     while (!(lanes >> first & 1u)) first++;

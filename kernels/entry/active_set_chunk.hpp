@@ -50,6 +50,32 @@ struct LaneData {
   }
 };
 
+// product = B x for a band B of kTile rows, and sum += Bᵀ weight unless `weight` is null.
+template <class T, class E>
+GD_HD void band_products(const E* band, index_t n, const T* x, T* product, const T* weight, T* sum) {
+  T dot[kTile], f[kTile];
+  GD_UNROLL for (int r = 0; r < kTile; r++) { dot[r] = f[r] = T{}; }
+  if (weight) {
+    GD_UNROLL for (int r = 0; r < kTile; r++) { f[r] = weight[r]; }
+    GD_NO_UNROLL for (index_t j = 0; j < n; j++) {
+      T v = x[j], w = sum[j];
+      keep_in_register(v);
+      GD_UNROLL for (int r = 0; r < kTile; r++) {
+        dot[r] += band[j * kTile + r] * v;
+        w += band[j * kTile + r] * f[r];
+      }
+      sum[j] = w;
+    }
+  } else {
+    GD_NO_UNROLL for (index_t j = 0; j < n; j++) {
+      T v = x[j];
+      keep_in_register(v);
+      GD_UNROLL for (int r = 0; r < kTile; r++) { dot[r] += band[j * kTile + r] * v; }
+    }
+  }
+  GD_UNROLL for (int r = 0; r < kTile; r++) { product[r] = dot[r]; }
+}
+
 // P x, Aᵀy and A x with the data as they are, kTile rows at a time: nothing that the method has made of them takes part.
 template <class T, class E>
 struct DataProducts {
@@ -89,22 +115,12 @@ struct DataProducts {
     }
     if (magnitudes)
       for (index_t i = 0; i < n * kTile; i++) band[i] = absolute(band[i]);
-    T sum[kTile], weight[kTile];
-    GD_UNROLL for (int r = 0; r < kTile; r++) {
-      sum[r] = T{};
-      weight[r] = y && first + r < end ? y[r] : T{};
+    T weight[kTile];
+    for (index_t r = 0; y && r < kTile; r++) {
+      weight[r] = first + r < end ? y[r] : T{};
       if (magnitudes) weight[r] = absolute(weight[r]);
     }
-    for (index_t j = 0; j < n; j++) {
-      T v = x[j], w = s.Ay[j];
-      keep_in_register(v);
-      GD_UNROLL for (int r = 0; r < kTile; r++) {
-        sum[r] += band[j * kTile + r] * v;
-        w += band[j * kTile + r] * weight[r];
-      }
-      if (y) s.Ay[j] = w;
-    }
-    GD_UNROLL for (int r = 0; r < kTile; r++) { product[r] = sum[r]; }
+    band_products(band, n, x, product, y ? weight : nullptr, s.Ay);
   }
 };
 

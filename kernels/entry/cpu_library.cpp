@@ -218,9 +218,10 @@ int gd_jvp(const gd_problem* problem, const gd_settings* settings, const gd_poin
   const Variant& v = *current_variant().load();
   const Sensitivity job{problem,          order.rows,     point,          present(P_dot), present(q_dot),
                         present(A_dot),   present(b_dot), present(x_dot), present(y_dot), present(s_dot),
-                        present(obj_dot), nullptr,        nullptr,        nullptr,        nullptr};
+                        present(obj_dot), nullptr,        nullptr,        nullptr,        nullptr,
+                        settings->method};
   return for_each_chunk(*problem, std::max(1, settings->threads), kSensitivityChunk,
-                        v.sensitivity_bytes(problem, order.rows, kSensitivityChunk), report,
+                        v.sensitivity_bytes(problem, order.rows, job.method), report,
                         [&](char* memory, long begin, long end, Counters& counters, long) {
                           if (memory) v.jvp(job, memory, begin, end, counters);
                         });
@@ -238,7 +239,8 @@ int gd_vjp(const gd_problem* problem, const gd_settings* settings, const gd_poin
   const long n = problem->n, m = problem->m;
   const Sensitivity job{problem,          order.rows,     point,          present(P_bar), present(q_bar),
                         present(A_bar),   present(b_bar), present(x_bar), present(y_bar), present(s_bar),
-                        present(obj_bar), nullptr,        nullptr,        nullptr,        nullptr};
+                        present(obj_bar), nullptr,        nullptr,        nullptr,        nullptr,
+                        settings->method};
   const gd_tensor* outputs[4] = {P_bar, q_bar, A_bar, b_bar};
   const long sizes[4] = {n * n, n, m * n, m}, columns[4] = {n, 1, n, 1};
   long offset[5] = {0, 0, 0, 0, 0};
@@ -249,7 +251,7 @@ int gd_vjp(const gd_problem* problem, const gd_settings* settings, const gd_poin
   int result = GD_OK;
   if (problem->batch > 0) {
     result = for_each_chunk(*problem, std::max(1, settings->threads), kSensitivityChunk,
-                            v.sensitivity_bytes(problem, order.rows, kSensitivityChunk), report,
+                            v.sensitivity_bytes(problem, order.rows, job.method), report,
                             [&](char* memory, long begin, long end, Counters& counters, long number) {
                               if (total.empty()) {
                                 if (memory) v.vjp(job, memory, begin, end, counters);

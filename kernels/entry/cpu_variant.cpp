@@ -59,9 +59,45 @@ static long solve_bytes(const gd_problem* p, const Rows& r, const gd_settings* s
            return long(ChunkActiveSet<decltype(t), decltype(e)>::bytes(s, chunk));
          });
 }
-static long sensitivity_bytes(const gd_problem* p, const Rows& r, long) {
+// A point of the active-set method first by that method's factors, and what they cannot do by the general system.
+static bool by_working_set(const gd_problem& p, const Shape& s, int method) {
+  return method == GD_ACTIVE_SET && p.P.data && s.n > 0 && s.rows.second_order_count == 0;
+}
+template <class Work>
+inline auto with_working_set(const gd_problem& p, Work work) {
+  return p.batch == 1 ? work(double{}) : work(double4{});
+}
+static long sensitivity_bytes(const gd_problem* p, const Rows& r, int method) {
   const Shape s = shape_of(*p, r);
-  return with_width(s, [&](auto t, auto) { return long(ChunkSensitivity<decltype(t)>::bytes(s)); });
+  const long general =
+      with_width(s, [&](auto t, auto) { return long(ChunkSensitivity<decltype(t)>::bytes(s, false)); });
+  if (!by_working_set(*p, s, method)) return general;
+  return general + with_working_set(*p, [&](auto t) { return long(ChunkSensitivity<decltype(t)>::bytes(s, true)); });
+}
+
+// `direction`: calls jvp or vjp of what it is given.
+template <class Direction>
+static void sensitivity(const Sensitivity& job, char* memory, long begin, long end, Counters& counters,
+                        Direction direction) {
+  const gd_problem& p = *job.problem;
+  const Shape s = shape_of(p, job.rows);
+  index_t left[64], count = end - begin;
+  const index_t* todo = nullptr;
+  if (by_working_set(p, s, job.method)) {
+    with_working_set(p, [&](auto t) {
+      using Chunk = ChunkSensitivity<decltype(t)>;
+      Chunk chunk(job, memory, counters, true);
+      count = direction(chunk, typename Chunk::Todo{nullptr, begin, count}, left);
+      memory += Chunk::bytes(s, true);
+    });
+    if (count == 0) return;
+    todo = left;
+  }
+  with_width(s, [&](auto t, auto) {
+    using Chunk = ChunkSensitivity<decltype(t)>;
+    Chunk chunk(job, memory, counters, false);
+    direction(chunk, typename Chunk::Todo{todo, begin, count}, static_cast<index_t*>(nullptr));
+  });
 }
 
 static void solve(const Solve& job, char* memory, long begin, long end, Counters& counters) {
@@ -86,13 +122,13 @@ static void solve(const Solve& job, char* memory, long begin, long end, Counters
 }
 
 static void jvp(const Sensitivity& job, char* memory, long begin, long end, Counters& counters) {
-  with_width(shape_of(*job.problem, job.rows),
-             [&](auto t, auto) { ChunkSensitivity<decltype(t)>(job, memory, counters).jvp(begin, end); });
+  sensitivity(job, memory, begin, end, counters,
+              [](auto& chunk, auto todo, index_t* left) { return chunk.jvp(todo, left); });
 }
 
 static void vjp(const Sensitivity& job, char* memory, long begin, long end, Counters& counters) {
-  with_width(shape_of(*job.problem, job.rows),
-             [&](auto t, auto) { ChunkSensitivity<decltype(t)>(job, memory, counters).vjp(begin, end); });
+  sensitivity(job, memory, begin, end, counters,
+              [](auto& chunk, auto todo, index_t* left) { return chunk.vjp(todo, left); });
 }
 
 // Multiply–adds on independent registers: what one core does at best, for fractions of peak. Named variables, as an

@@ -190,6 +190,11 @@ struct Instance {
     return true;
   }
 
+  void unscaled(const ConeRows& rows) {
+    for (index_t j = 0; j < order; j++) D[j] = 1;
+    for (index_t k = 0; k < rows.total; k++) E[k] = 1;
+    c = 1;
+  }
   void scale(const ConeRows& rows) { c = equilibrate(Alone{}, order, rows, has_P, P, q, A, D, E, column, row); }
 };
 

@@ -35,6 +35,7 @@ struct Sensitivity {
   const gd_tensor *P, *q, *A, *b, *x, *y, *s,
       *obj;                              /* tangents or cotangents; which are inputs depends on the direction */
   double *P_sum, *q_sum, *A_sum, *b_sum; /* vjp: this chunk's sums for shared arguments, or NULL */
+  int method;                            /* that the point comes from, gd_method */
 };
 
 /* One instruction set's functions. A thread's `memory` is 64-byte aligned, zeroed once, and as large as the *_bytes say
@@ -43,7 +44,7 @@ struct Variant {
   const char* name;
   long (*chunk)(const gd_problem*, const Rows&); /* the largest sensible number of problems in a chunk */
   long (*solve_bytes)(const gd_problem*, const Rows&, const gd_settings*, long chunk);
-  long (*sensitivity_bytes)(const gd_problem*, const Rows&, long chunk);
+  long (*sensitivity_bytes)(const gd_problem*, const Rows&, int method);
   void (*solve)(const Solve&, char* memory, long begin, long end, Counters&);
   void (*jvp)(const Sensitivity&, char* memory, long begin, long end, Counters&);
   void (*vjp)(const Sensitivity&, char* memory, long begin, long end, Counters&);

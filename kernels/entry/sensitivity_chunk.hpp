@@ -4,6 +4,7 @@
 // a lane holds the rows of the zero and second-order cones and, behind them, its problem's active inequalities only.
 #pragma once
 #include "../derivative/sensitivity.cuh"
+#include "active_set_sensitivity.hpp"
 #include "solve_chunk.hpp"
 
 namespace GD_NAMESPACE {
@@ -22,6 +23,8 @@ struct ChunkSensitivity {
   index_t n, m;
   int type;
   MapState<T> map;
+  bool by_working_set;  // solve with the active-set method's own factors, in the problems' own units
+  WorkingSetSystem<T> working_set;
   Instance instances[W];                  // one per lane
   double *x, *y, *tangent_x, *tangent_y;  // of one problem, its own units, kernel row order
   index_t *slot, *row_at;                 // [W, m] the lane's row that holds row k, and back; −1: none
@@ -62,14 +65,22 @@ struct ChunkSensitivity {
   static index_t pack_bytes(const Shape& s) {
     return (carve_packs(s, nullptr, nullptr) * index_t(sizeof(T)) + 63) / 64 * 64;
   }
-  static index_t bytes(const Shape& s) { return pack_bytes(s) + 8 * carve_doubles(s, nullptr, nullptr) + 64; }
+  static index_t double_bytes(const Shape& s) { return (8 * carve_doubles(s, nullptr, nullptr) + 63) / 64 * 64; }
+  static index_t bytes(const Shape& s, bool by_working_set) {
+    return pack_bytes(s) + double_bytes(s) +
+           (by_working_set ? WorkingSetSystem<T>::carve(nullptr, s.n, s.m(), nullptr) : 0) + 64;
+  }
 
-  ChunkSensitivity(const Sensitivity& job_, char* memory, Counters& counters_)
+  ChunkSensitivity(const Sensitivity& job_, char* memory, Counters& counters_, bool by_working_set_)
       : job(job_), problem(*job_.problem), point(*job_.point), counters(counters_),
-        shape(shape_of(*job_.problem, job_.rows)), n(shape.n), m(shape.m()), type(job_.problem->dtype) {
+        shape(shape_of(*job_.problem, job_.rows)), n(shape.n), m(shape.m()), type(job_.problem->dtype),
+        by_working_set(by_working_set_) {
     carve_packs(shape, this, reinterpret_cast<T*>(memory));
     carve_doubles(shape, this, reinterpret_cast<double*>(memory + pack_bytes(shape)));
-    prepare_padding(map.w);
+    if (by_working_set)
+      WorkingSetSystem<T>::carve(&working_set, n, m, memory + pack_bytes(shape) + double_bytes(shape));
+    else
+      prepare_padding(map.w);
     ConeRows& rows = map.w.shape.rows;
     for (index_t cone = 0; cone < rows.second_order_count; cone++)
       cone_start[cone] = job.rows.second_order_start[cone] - rows.nonnegative;
@@ -93,7 +104,10 @@ struct ChunkSensitivity {
   index_t load(index_t i, int lane) {
     Instance& instance = instances[lane];
     if (!solved(i) || instance.gather(problem, job.rows, i) != Gathered::good) return -1;
-    instance.scale(shape.rows);
+    if (by_working_set)
+      instance.unscaled(shape.rows);
+    else
+      instance.scale(shape.rows);
     for (index_t j = 0; j < n; j++) {
       x[j] = vector(point.x, i, j);
       set_lane(map.unit_x[j], lane, R(1 / (instance.D[j] * instance.c)));
@@ -127,49 +141,70 @@ struct ChunkSensitivity {
   double E(int lane, index_t at) const { return 1 / double(get_lane(map.unit_z[at], lane)); }
   double c(int lane) const { return double(get_lane(map.cost_scale, lane)); }
 
+  // Problems of a chunk: those at `todo`, or all from `begin` on if that is null.
+  struct Todo {
+    const index_t* todo;
+    index_t begin, count;
+    index_t operator[](index_t k) const { return todo ? todo[k] : begin + k; }
+  };
+
+  // Returns how many problems are left to the general system, their numbers in `left`.
   template <class Load, class Unload, class Skip>
-  void run(index_t begin, index_t end, Load load_right, Unload unload, Skip skip) {
-    index_t of[W];
-    for (index_t next = begin; next < end;) {
+  index_t run(Todo todo, index_t* left, Load load_right, Unload unload, Skip skip) {
+    index_t of[W], n_left = 0;
+    const index_t fixed = map.w.shape.rows.nonnegative_start;
+    for (index_t next = 0; next < todo.count;) {
       T flags{};
       int used = 0;
-      const index_t first = next;
       index_t most = 0;
       Scatter<T> scatter;
-      for (; used < W && next < end; next++) {
-        const index_t active = load(next, used);
-        if (active < 0) continue;
+      for (; used < W && next < todo.count; next++) {
+        const index_t active = load(todo[next], used);
+        if (active < 0) {
+          skip(todo[next]);
+          continue;
+        }
+        if (by_working_set && fixed + active > working_set.room) {
+          left[n_left++] = todo[next];
+          continue;
+        }
         most = active > most ? active : most;
-        load_right(instances[used], next, used);
+        load_right(instances[used], todo[next], used);
         scatter.add(used, &instances[used], row_at + used * m);
         set_lane(flags, used, R(1));
         of[used++] = next;
       }
+      unsigned good = (1u << used) - 1u;
       set_active(most);
-      if (used) {
+      for (index_t k = next; used && k < todo.count && k < next + W; k++) prefetch_problem(problem, todo[k]);
+      if (used && by_working_set) {
+        good = working_set.solve(instances, used, row_at, m, fixed + most, map.e1, map.e2);
+        for (index_t j = 0; j < n; j++) map.u[j] = working_set.u[j];
+        for (index_t k = 0; k < fixed + most; k++) map.t[k] = working_set.t[k];
+      } else if (used) {
         scatter.matrix(map.w.A, map.w.shape.m(), n);
         scatter.objective(map.w);
-        for (index_t i = next; i < end && i < next + W; i++) prefetch_problem(problem, i);
         solve_sensitivity(Alone{}, map, flags != T{});
       }
       counters.newton += used;
       counters.flops +=
           used * (factor_flops(map.w.shape) + 3 * (solve_flops(map.w.shape) + product_flops(map.w.shape)));
-      int lane = 0;  // in the problems' order, so that sums over a shared argument are deterministic
-      for (index_t i = first; i < next; i++) {
-        if (lane < used && of[lane] == i)
-          unload(i, lane++);
+      // In the problems' order, so that sums over a shared argument are deterministic.
+      for (int lane = 0; lane < used; lane++) {
+        if (good >> lane & 1u)
+          unload(todo[of[lane]], lane);
         else
-          skip(i);
+          left[n_left++] = todo[of[lane]];
       }
     }
+    return n_left;
   }
 
   // ------------------------------------------------------------------------------------------ forward
 
-  void jvp(index_t begin, index_t end) {
-    run(
-        begin, end, [&](Instance& p, index_t i, int lane) { load_tangent(p, i, lane); },
+  index_t jvp(Todo todo, index_t* left) {
+    return run(
+        todo, left, [&](Instance& p, index_t i, int lane) { load_tangent(p, i, lane); },
         [&](index_t i, int lane) { write_tangent(i, lane); },
         [&](index_t i) {
           for (index_t j = 0; job.x && j < n; j++) write(*job.x, type, i * job.x->batch + j * job.x->row, 0);
@@ -257,9 +292,9 @@ struct ChunkSensitivity {
 
   // ------------------------------------------------------------------------------------------ reverse
 
-  void vjp(index_t begin, index_t end) {
-    run(
-        begin, end, [&](Instance& p, index_t i, int lane) { load_cotangent(p, i, lane); },
+  index_t vjp(Todo todo, index_t* left) {
+    return run(
+        todo, left, [&](Instance& p, index_t i, int lane) { load_cotangent(p, i, lane); },
         [&](index_t i, int lane) { write_cotangent(i, lane); }, [&](index_t i) { write_zeros(i); });
   }
 
