@@ -4,7 +4,7 @@
 #   benchmarks/gpu_all.sh OUT    the tests marked gpu, compute-sanitizer on a short set, the tuning pass, the
 #                                benchmark, and last the properties of every backend, which compile for long
 #
-# OUT gets log.txt, tuning.json, gpu.json, gpu.png and summary.txt. Each phase has a time limit of its own and none stops
+# OUT gets log.txt, tuning*.json, gpu.json, gpu.png and summary.txt. Each phase has a time limit of its own and none stops
 # the next; what a phase has measured when its time is up stays. The exit status is 0 if all that could run passed.
 #
 #   WHEELS=dir    packages that this Python lacks, as wheels; with it nothing is looked for on a network
@@ -97,8 +97,11 @@ bench_on_gpu() { cd "$work" && "$python" -m gpudiff.bench --device cuda --quiet 
 
 # The families from which gpudiff/jit/plan.py takes its table of group sizes.
 tune() {
-  bench_on_gpu --tune --dtype float64 --filter '^(qp|optnet-100-100)' --seconds 0.03 --limit "$(limited 200)" \
+  local families='^(qp|optnet-100-100)'
+  bench_on_gpu --tune --dtype float64 --filter "$families" --seconds 0.03 --limit "$(limited 120)" \
     --json "$out/tuning.json"
+  bench_on_gpu --tune --method active_set --dtype float64 --filter "$families" --seconds 0.03 --limit "$(limited 80)" \
+    --json "$out/tuning-active-set.json"
 }
 
 bench() { bench_on_gpu --seconds 0.05 --limit "$(limited 420)" --json "$out/gpu.json" --plot; }

@@ -33,7 +33,8 @@ class Settings:
         method: "ipm" is the interior-point method, for all cones. "active_set" is a dual active-set method for problems
             with zero and nonnegative cones alone: far less work where few rows are active or a warm start knows them,
             exact to rounding; what it cannot finish goes to the interior point, counted in `Solution.work`. "auto"
-            chooses by the structure of the problem, never by its numbers; `Solution.method` says which it was.
+            chooses by the structure of the problem, never by its numbers, on a GPU always "ipm"; `Solution.method` says
+            which it was.
         polish: finish with Newton's method on the optimality conditions (errors of 1e-12 rather than 1e-6, and
             derivatives to match); False leaves the interior-point answer as it is, for which "auto" takes "ipm". The
             active set needs no polish: with it this has no effect.

@@ -247,6 +247,26 @@ def test_workshop_plans_and_builds_with_the_kernels_own_machinery(monkeypatch):
     assert workshop.compile(too_large, "float64", [(128, 0)])[128, 0].split(": ")[1] == "BackendError"
 
 
+def test_the_workshop_has_the_kernels_of_the_active_set(monkeypatch):
+    batch = generate(experiments.named("qp-32-72"), 2, 0)
+    workshop = tune.Workshop("active_set")
+    monkeypatch.setattr(tune, "_arch", lambda: "sm_90")
+    monkeypatch.setattr("gpudiff.jit.build.build", lambda source, arch, name: Compiled(b"", {}))
+    laid = lay_out("active_set", shape_of(as_product(batch.cones), 32, True, "float64"), architecture("sm_90"))
+    assert workshop.default(batch, "float64") == (laid.group, laid.level)
+    assert list(workshop.compile(batch, "float64", [(32, 1)])[32, 1]) == ["active_set", "careful", "vjp", "sum"]
+
+
+def test_a_forced_method_is_measured_where_it_can_be(tmp_path):
+    chosen = options("--method", "active_set", "--peers", "none", "--backend", "cpu", "--dtype", "float64")
+    results = run.run(chosen, runner.select_families("^(qp-8-16|lp-20-60|socp-10-30)$"), HostDevice())
+    assert {(r["solver"], r["family"]) for r in results["results"]} == {("gpudiff-as", "qp-8-16")}
+    assert all(r["unsolved"] == 0 for r in results["results"])
+    tuned = (PLAN, 20, Clock(None), lambda _: None, FakeWorkshop(), GpudiffOnDevice("cpu", "active_set"))
+    assert len(tune.tune(HostDevice(tick=0.5), experiments.named("qp-8-16"), "float64", *tuned)) == 20
+    assert tune.tune(HostDevice(tick=0.5), experiments.named("socp-10-30"), "float64", *tuned) == []
+
+
 def options(*arguments):
     return runner.parser().parse_args(["--device", "cuda", "--quick", "--quiet", *arguments])
 

@@ -79,10 +79,10 @@ MATRIX = [("sm_90", structure, kind) for structure in STRUCTURES for kind in KER
 MATRIX += [(arch, structure, kind) for arch, two in ELSEWHERE.items() for structure in two for kind in KERNEL_KINDS]
 MATRIX += [(arch, "mixed 12/25", "sum") for arch in ("sm_90", *ELSEWHERE)]
 MATRIX += [("sm_90", structure, "active_set") for structure in STRUCTURES if structure.startswith("qp")]
-MATRIX += [(arch, next(one for one in two if one.startswith("qp")), "active_set") for arch, two in ELSEWHERE.items()]
+MATRIX += [(arch, [one for one in two if one.startswith("qp")][-1], "active_set") for arch, two in ELSEWHERE.items()]
 # The budget: bytes of registers that a kernel may spill, stores and loads together. They have 255 registers, and what
 # does not fit is used outside of the inner loops.
-SPILLS = {"solve": 240, "careful": 240, "jvp": 0, "vjp": 0, "sum": 0, "active_set": 0}
+SPILLS = {"solve": 240, "careful": 240, "jvp": 0, "vjp": 0, "sum": 0, "active_set": 40}
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ class Gpudiff:
         self, backend: str = "auto", dtype: str = "float64", threads: int | None = 1, method: str = "auto"
     ) -> None:
         self.backend, self.dtype, self.threads, self.method = backend, np.dtype(dtype), threads, method
-        self.name = _NAMES[method]
+        self.name = NAMES[method]
 
     def unavailable(self) -> str | None:
         """The reason why no solve can run, such as a missing compiled library."""
@@ -97,9 +97,9 @@ class _Session:
         return Outcome(solution.x, solved, None, work.flops, work.changes, work.fallbacks, solution.method)
 
 
-_NAMES = {"auto": "gpudiff", "ipm": "gpudiff-ipm", "active_set": "gpudiff-as"}
+NAMES = {"auto": "gpudiff", "ipm": "gpudiff-ipm", "active_set": "gpudiff-as"}
 
 
 def is_ours(name: str) -> bool:
     """Whether a solver's name is that of gpudiff, with whatever method."""
-    return name in _NAMES.values()
+    return name in NAMES.values()

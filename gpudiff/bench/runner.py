@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--seconds", type=float, help="time per measurement; by default 1, with cuda 0.1")
     add("--limit", type=float, metavar="SECONDS", help="cuda: start no new measurement after this time")
+    add("--method", choices=("auto", "ipm", "active_set"), help="cuda: of gpudiff; by default auto")
     add("--tune", action="store_true", help="cuda: measure all group sizes and memory layouts instead")
     add("--repeat", type=int, default=5, help="interleaved repeats; the median is reported")
     add("--sample", type=int, default=24, help="problems compared with the exact reference")
@@ -249,7 +250,7 @@ def _complaint(options: argparse.Namespace) -> str | None:
     if unknown:
         return f"--peers: {', '.join(unknown)} is not among {', '.join(sorted(known))}"
     if options.device == "cpu":
-        for name in ("tune", "limit"):
+        for name in ("tune", "limit", "method"):
             if getattr(options, name):
                 return f"--{name} goes with --device cuda"
     for name in ("batch", "threads", "repeat", "sample", "seconds", "limit"):

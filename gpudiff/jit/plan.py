@@ -1,10 +1,9 @@
 """How a kernel is laid onto a multiprocessor: threads for each problem, where its data lie, blocks side by side.
 
-Tables decide, and a search. `ARCHITECTURES` is what the hardware gives. `GROUPS` is how many threads share a problem, by
-the order of the system that is factorised: with too few a problem is slow and its neighbours crowd shared memory, with
-too many they wait for each other. `ACTIVE_SET_GROUPS` is the same for the active set, by the number of variables. The
-level of the memory layout is searched (`plan`): the more lies in
-shared memory the faster one problem, but the fewer run side by side.
+Tables decide, and a search. `ARCHITECTURES` is what the hardware gives. `GROUPS` is how many threads share a problem,
+by the order of the system that is factorised, and `ACTIVE_SET_GROUPS` the same for the active set: with too few a
+problem is slow and its neighbours crowd shared memory, with too many they wait for each other. The level of the memory
+layout is searched (`plan`): the more lies in shared memory the faster one problem, but the fewer run side by side.
 
 The environment variables GPUDIFF_GPU_GROUP and GPUDIFF_GPU_LEVEL override group and level, for measurements.
 """

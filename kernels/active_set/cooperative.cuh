@@ -6,8 +6,8 @@
 
 namespace GD_NAMESPACE {
 
-// Rows of A, in place, times L⁻ᵀ, less their part in the span of Q, scaled to length one: a row for each member, so that
-// no member waits for another; otherwise as for one thread.
+// Rows of A, in place, times L⁻ᵀ, less their part in the span of Q, scaled to length one: a row for each member, so
+// that no member waits for another; otherwise as for one thread.
 template <class E, class G>
 GD_HD void transform_rows(const G& g, const SymmetricTiles<E>& L, index_t n, const Bands<E>& Q, index_t Q_bands,
                           const Bands<E>& M, index_t bands, E* norm) {
@@ -83,10 +83,16 @@ GD_HD void solve_R_zero(const G& g, const ActiveSet<T, E>& s, T* w) {
   g.sync();
 }
 
-template <class E, class G>
-GD_HD void round_to_single(const G& g, const Bands<E>& M, index_t bands, const Bands<Single<E>>& out) {
-  const index_t count = bands * M.columns * kTile;
-  GD_NO_UNROLL for (index_t i = g.rank(); i < count; i += g.size()) out.data[i] = to_single(M.data[i]);
+template <class T, class E, class G>
+GD_HD void round_matrix(const G& g, const SinglePricing<T, E>& s, const Bands<E>& M, index_t rows, index_t) {
+  const index_t count = tiles(rows) * M.columns * kTile;
+  GD_NO_UNROLL for (index_t i = g.rank(); i < count; i += g.size()) s.M.data[i] = to_single(M.data[i]);
+}
+template <class T, class E, class G>
+GD_HD void round_slacks(const G& g, const SinglePricing<T, E>& s, const T* d, index_t rows) {
+  GD_NO_UNROLL for (index_t k = g.rank(); k < padded(rows); k += g.size()) s.d[k] =
+      k < rows ? to_single(minimum(d[k], T(1e30))) : Single<T>(1e30);
+  g.sync();
 }
 
 // |a|² and |b|², in one reduction. Each member looks at the entries that it writes itself elsewhere.
@@ -165,17 +171,26 @@ GD_HD void least_of(const G& g, T& value, T& at) {
   at = g.from_first_that(mine == value, at);
 }
 
-// The violated row with the smallest slack: its slack and its number, as numbers of T.
+// The row with the smallest slack: its slack and its number, as numbers of T. Each member looks at two rows at a time.
 template <class Element, class V, class T, class G>
 GD_HD void least_slack(const G& g, const Bands<Element>& M, index_t rows, index_t columns, const V* u, const V* d,
                        T& least, T& which) {
   V best = V(1e30), at = V(0);
-  GD_NO_UNROLL for (index_t row = g.rank(); row < rows; row += g.size()) {
-    const V slack = d[row] - row_times(&M.at(row, 0), columns, u);
+  const auto look = [&](index_t row, V product) GD_LAMBDA {
+    const V slack = d[row] - product;
     const bool less = slack < best;
     best = less ? slack : best;
     at = less ? V(row) : at;
+  };
+  index_t row = g.rank();
+  GD_NO_UNROLL for (; row + g.size() < rows; row += 2 * g.size()) {
+    const Element* const m[2] = {&M.at(row, 0), &M.at(row + g.size(), 0)};
+    V products[2];
+    rows_times(m, columns, u, products);
+    look(row, products[0]);
+    look(row + g.size(), products[1]);
   }
+  if (row < rows) look(row, row_times(&M.at(row, 0), columns, u));
   least_of(g, best, at);
   least = T(best);
   which = T(at);
@@ -240,9 +255,9 @@ GD_HD unsigned choose_rows(const G& g, const ActiveSet<T, E>& s, const Places<W>
   exact = T{};
   if (!lanes) return 0;
   if (single) {
-    for (index_t k = g.rank(); k < n; k += g.size()) s.u_single[k] = to_single(s.u[k]);
+    for (index_t k = g.rank(); k < n; k += g.size()) s.pricing.u[k] = to_single(s.u[k]);
     g.sync();
-    least_slack(g, s.M_single, rows, n, s.u_single, s.d_single, least, which);
+    least_slack(g, s.pricing.M, rows, n, s.pricing.u, s.pricing.d, least, which);
   } else {
     least_slack(g, s.M, rows, n, s.u, s.d, least, which);
   }

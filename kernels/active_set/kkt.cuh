@@ -5,9 +5,9 @@
 //     [ A_E   0    0   ] [dyE] = [f_E]
 //     [ A_W   0    0   ] [dyW]   [f_W]
 //
-// In the coordinates of state.cuh, with g = L⁻¹e: the part of du in the span of the equalities is Q_Eᵀ t, t = R_E⁻ᵀN f_E;
-// in its complement du + M_Wᵀ dλ = g and M_W du = N f_W give c = Q g − R⁻ᵀ N f_W, dλ = R⁻¹ c, du = g − Qᵀc. What is left
-// of the first row, e − P dx − A_Wᵀ dyW, lies in the span of A_Eᵀ, and dyE are its coordinates there.
+// In the coordinates of state.cuh, with g = L⁻¹e: the part of du in the span of the equalities is Q_Eᵀ t, t = R_E⁻ᵀN
+// f_E; in its complement du + M_Wᵀ dλ = g and M_W du = N f_W give c = Q g − R⁻ᵀ N f_W, dλ = R⁻¹ c, du = g − Qᵀc. What
+// is left of the first row, e − P dx − A_Wᵀ dyW, lies in the span of A_Eᵀ, and dyE are its coordinates there.
 #pragma once
 #include "solve.cuh"
 

@@ -113,12 +113,6 @@ GD_HD T square_of(const G& g, const T* a, index_t n) {
   return g.sum(T(even + odd));
 }
 
-template <class E>
-GD_HD void round_to_single(const Alone&, const Bands<E>& M, index_t bands, const Bands<Single<E>>& out) {
-  const index_t count = bands * M.columns * kTile;
-  GD_NO_UNROLL for (index_t i = 0; i < count; i++) out.data[i] = to_single(M.data[i]);
-}
-
 // Q_E and R_E from M_E. Returns the lanes whose equalities are independent; rows of zeros are passed over.
 template <class T, class E, class G>
 GD_HD Mask<E> orthonormalise_equalities(const G& g, const ActiveSet<T, E>& s) {
@@ -143,10 +137,8 @@ GD_HD Mask<E> orthonormalise_equalities(const G& g, const ActiveSet<T, E>& s) {
       g.sync();
       remove_projection(g, s.Q_zero, bands, columns, s.h_zero, s.row_zero);
       g.sync();
-      for (index_t j = g.rank(); j < i; j += g.size())
-        s.R_zero[j * stride + i] += select(again, s.h_zero[j], E{});
-      for (index_t k = g.rank(); k < columns; k += g.size())
-        s.row_zero[k] = select(again, s.row_zero[k], s.spare_E[k]);
+      for (index_t j = g.rank(); j < i; j += g.size()) s.R_zero[j * stride + i] += select(again, s.h_zero[j], E{});
+      for (index_t k = g.rank(); k < columns; k += g.size()) s.row_zero[k] = select(again, s.row_zero[k], s.spare_E[k]);
       g.sync();
       beyond = select(again, square_of(g, s.row_zero, columns), beyond);
     }
@@ -196,7 +188,7 @@ GD_HD Mask<E> prepare_matrices(const G& g, const ActiveSet<T, E>& s, bool single
   const Mask<E> independent = orthonormalise_equalities<T, E>(g, s);
   transform_rows(g, s.L, n, s.Q_zero, tiles(s.equalities), s.M, tiles(s.inequalities), s.norm);
   g.sync();
-  if (single) round_to_single(g, s.M, (tiles(s.inequalities) + 1) / 2 * 2, s.M_single);
+  if (single) round_matrix(g, s.pricing, s.M, s.inequalities, padded(n));
   return good & independent;
 }
 
@@ -262,11 +254,7 @@ GD_HD void prepare_vectors(const G& g, const ActiveSet<T, E>& s, bool single, Pr
   }
   for (index_t k = s.inequalities + g.rank(); k < bands * kTile; k += g.size()) s.d[k] = broadcast<T>(1e300);
   g.sync();
-  if (single) {
-    const T largest = broadcast<T>(1e30);
-    for (index_t k = g.rank(); k < bands * kTile; k += g.size()) s.d_single[k] = to_single(minimum(s.d[k], largest));
-    g.sync();
-  }
+  if (single) round_slacks(g, s.pricing, s.d, s.inequalities);
 }
 
 }  // namespace GD_NAMESPACE

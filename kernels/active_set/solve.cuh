@@ -28,42 +28,6 @@ struct Progress {
 
 GD_HD int change_limit(index_t n, index_t rows) { return int(4 * (n + rows) + 40); }
 
-// The violated row with the smallest slack: its slack and its number, as numbers of T.
-template <class Element, class V, class T>
-GD_HD void least_slack(const Alone&, const Bands<Element>& M, index_t rows, index_t columns, const V* u, const V* d,
-                       T& least, T& which) {
-  constexpr int kRows = 2 * kTile;
-  V value[kRows], base[kRows];
-  GD_UNROLL for (int r = 0; r < kRows; r++) {
-    value[r] = broadcast<V>(1e30);
-    base[r] = broadcast<V>(0);
-  }
-  GD_NO_UNROLL for (index_t i = 0; i < rows; i += kRows) {
-    V sum[kRows];
-    multiply_some<2>(M.band(i / kTile), M.columns * kTile, columns, u, sum);
-    const V first = broadcast<V>(double(i));
-    GD_UNROLL for (int r = 0; r < kRows; r++) {
-      const V slack = d[i + r] - sum[r];
-      const Mask<V> less = slack < value[r];
-      value[r] = select(less, slack, value[r]);
-      base[r] = select(less, first, base[r]);
-    }
-  }
-  V best = value[0], at = base[0];
-  GD_UNROLL for (int r = 1; r < kRows; r++) {
-    const Mask<V> less = value[r] < best;
-    best = select(less, value[r], best);
-    at = select(less, V(base[r] + broadcast<V>(r)), at);
-  }
-  if constexpr (sizeof(Real<V>) == sizeof(Real<T>)) {
-    least = best;
-    which = at;
-  } else {
-    least = from_single<T>(best);
-    which = from_single<T>(at);
-  }
-}
-
 // Inequalities `ids` of M into the lanes of `row`; returns their d.
 template <class T, class E, class G, int W>
 GD_HD T fetch_rows(const G& g, const ActiveSet<T, E>& s, unsigned lanes, const int (&ids)[W]) {
@@ -119,8 +83,7 @@ GD_HD void solve_working_set(const G& g, const ActiveSet<T, E>& s, const Places<
 // The smallest multiplier below zero (0 if there is none) and where it is, and the
 // largest one.
 template <class T, class E>
-GD_HD void extreme_multipliers(const Alone&, const ActiveSet<T, E>& s, int most, T& least, T& at,
-                               T& largest) {
+GD_HD void extreme_multipliers(const Alone&, const ActiveSet<T, E>& s, int most, T& least, T& at, T& largest) {
   least = at = largest = T{};
   for (int i = 0; i < most; i++) {
     const T a = s.multiplier[i];
@@ -144,8 +107,7 @@ GD_HD void settle(const G& g, const ActiveSet<T, E>& s, Places<W>& p, Progress<W
     drop(g, s, p, leave, at);
     for (int l = 0; l < W; l++) progress.changes[l] += int(leave >> l & 1u);
   }
-  for (int i = g.rank(); i < p.most; i += g.size())
-    s.multiplier[i] = maximum(s.multiplier[i], T{});
+  for (int i = g.rank(); i < p.most; i += g.size()) s.multiplier[i] = maximum(s.multiplier[i], T{});
   g.sync();
 }
 
@@ -170,8 +132,8 @@ GD_HD void enter_rows(const G& g, const ActiveSet<T, E>& s, Places<W>& p, const 
   }
 }
 
-// The rows that are violated most, in `lanes`, into s.row: their numbers in `chosen` and their slacks in `exact`. Returns
-// the lanes where one is violated by more than rounding explains.
+// The rows that are violated most, in `lanes`, into s.row: their numbers in `chosen` and their slacks in `exact`.
+// Returns the lanes where one is violated by more than rounding explains.
 template <class T, class E, int W>
 GD_HD unsigned choose_rows(const Alone& g, const ActiveSet<T, E>& s, const Places<W>& p, unsigned lanes, T size_base,
                            bool single, int (&chosen)[W], T& exact) {
@@ -181,8 +143,7 @@ GD_HD unsigned choose_rows(const Alone& g, const ActiveSet<T, E>& s, const Place
   const T allowed = -size * broadcast<T>(kViolation);
   exact = T{};
   if (single) {
-    for (index_t k = 0; k < n; k++) s.u_single[k] = to_single(s.u[k]);
-    least_slack(g, s.M_single, rows, n, s.u_single, s.d_single, least, which);
+    least_slack_single(g, s.pricing, s.inequalities, n, s.u, least, which);
   } else {
     least_slack(g, s.M, rows, n, s.u, s.d, least, which);
   }

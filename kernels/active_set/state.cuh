@@ -16,6 +16,7 @@
 #pragma once
 #include "../linalg/bands_cooperative.cuh"
 #include "../system.cuh"
+#include "pricing.cuh"
 
 namespace GD_NAMESPACE {
 
@@ -28,26 +29,24 @@ struct ActiveSet {
   index_t pitch;                              // of R
   SymmetricTiles<E> L;                        // P's lower triangle, then its factor with reciprocals on the diagonal
   Bands<E> M_zero, M;                         // A's equality and inequality rows, then M's
-  Bands<Single<E>> M_single;                  // of the inequalities, for pricing
+  SinglePricing<T, E> pricing;                // M again, of the inequalities
   E *norm_zero, *norm;                        // N
   Bands<E> Q_zero;                            // Q_E
   E *R_zero, *R_zero_inverse;                 // R_E by rows of padded(equalities); reciprocals of its diagonal
   E *row_zero, *h_zero, *spare_E;             // [n], [equalities], [n] scratch
   E *diagonal, *column_size;                  // of P; 1/√ of it
   Bands<T> Q;
-  T *R, *R_inverse;                     // [room, room] by rows `pitch` apart; reciprocals of the diagonal
-  T *q, *base, *u, *z, *row, *spare;    // [n] base: v − u_E; row: the candidate; z: what it has beyond Q's span
-  T *b_zero, *b, *d;                    // [rows]
-  T *w_zero, *h_equality;               // [equalities] scratch
-  T *x, *Px, *Ay;                       // [n] the point in the problem's own units, and products with its own data
-  T *y_zero, *y, *tight;                // [rows] tight: 1 for inequalities of the working set
-  T *slack_zero, *slack;                // [rows] b − A x
-  T *spare_zero, *spare_rows;           // [rows] scratch
-  Single<T>* d_single;                  // [inequalities]
-  Single<T>* u_single;                  // [n]
-  T *h, *r, *w, *multiplier;            // [room] coordinates in Q; M_W's combination; scratch
-  T *f, *certificate;                   // [room] right-hand sides, see kkt.cuh; why there is no feasible point
-  int* ids;                             // [room, W] which inequality a place of the working set holds
+  T *R, *R_inverse;                   // [room, room] by rows `pitch` apart; reciprocals of the diagonal
+  T *q, *base, *u, *z, *row, *spare;  // [n] base: v − u_E; row: the candidate; z: what it has beyond Q's span
+  T *b_zero, *b, *d;                  // [rows]
+  T *w_zero, *h_equality;             // [equalities] scratch
+  T *x, *Px, *Ay;                     // [n] the point in the problem's own units, and products with its own data
+  T *y_zero, *y, *tight;              // [rows] tight: 1 for inequalities of the working set
+  T *slack_zero, *slack;              // [rows] b − A x
+  T *spare_zero, *spare_rows;         // [rows] scratch
+  T *h, *r, *w, *multiplier;          // [room] coordinates in Q; M_W's combination; scratch
+  T *f, *certificate;                 // [room] right-hand sides, see kkt.cuh; why there is no feasible point
+  int* ids;                           // [room, W] which inequality a place of the working set holds
 
   GD_HD index_t columns() const { return padded(n); }
   GD_HD T& r_at(index_t i, index_t j) const { return R[i * pitch + j]; }
@@ -94,16 +93,16 @@ struct ByteCarver {
   }
 };
 
-// Places of a row of R in memory. Neighbouring threads of a GPU read neighbouring rows, a few places at once: those must
-// not begin at one bank.
+// Places of a row of R in memory. Neighbouring threads of a GPU read neighbouring rows, a few places at once: those
+// must not begin at one bank.
 #if defined(__CUDACC__) || defined(GD_GPU_LAYOUT)
 GD_HD index_t row_pitch(index_t room) { return room + 2; }
 #else
 GD_HD index_t row_pitch(index_t room) { return room; }
 #endif
 
-// What P and A alone decide, and what each problem has of its own. The rows of A, and what is read once for each problem,
-// may lie apart from the rest: a GPU has little of its fastest memory.
+// What P and A alone decide, and what each problem has of its own. The rows of A, and what is read once for each
+// problem, may lie apart from the rest: a GPU has little of its fastest memory.
 template <class T, class E>
 GD_HD void carve_matrices(ActiveSet<T, E>& s, ByteCarver& memory, ByteCarver& rows_memory, ByteCarver& factor_memory,
                           index_t n, index_t equalities, index_t inequalities, bool single) {
@@ -116,7 +115,7 @@ GD_HD void carve_matrices(ActiveSet<T, E>& s, ByteCarver& memory, ByteCarver& ro
   s.L = {factor_memory.template take<E>(SymmetricTiles<E>::words(tiles(n)))};
   s.M_zero = {factor_memory.template take<E>(Bands<E>::words(equalities, n)), band_columns(n)};
   s.M = {rows_memory.template take<E>(Bands<E>::words(even, n)), band_columns(n)};
-  s.M_single = {rows_memory.template take<Single<E>>(single ? Bands<E>::words(even, n) : 0), band_columns(n)};
+  s.pricing.carve(rows_memory, memory, inequalities, n, single);
   s.norm_zero = memory.template take<E>(padded(equalities));
   s.norm = memory.template take<E>(even);
   s.Q_zero = {factor_memory.template take<E>(Bands<E>::words(equalities, n)), band_columns(n)};
@@ -137,8 +136,6 @@ GD_HD void carve_vectors(ActiveSet<T, E>& s, ByteCarver& memory) {
   memory.take_each(s.room + 2 * kTile, s.R_inverse, s.h, s.r, s.w, s.multiplier, s.f, s.certificate);
   memory.take_each(padded(s.equalities), s.b_zero, s.w_zero, s.h_equality, s.y_zero, s.slack_zero, s.spare_zero);
   memory.take_each(even, s.b, s.d, s.y, s.tight, s.slack, s.spare_rows);
-  s.d_single = memory.template take<Single<T>>(even);
-  s.u_single = memory.template take<Single<T>>(n);
   s.ids = memory.template take<int>(s.room * ActiveSet<T, E>::W);
 }
 

@@ -9,7 +9,7 @@ namespace GD_NAMESPACE {
 // that were added up, entry by entry (Oettli & Prager 1964), whichever is larger. Both are the same whatever rows,
 // columns and cost are scaled by; terms alone would not do where all of them vanish, as at a bound of zero.
 constexpr double kVerified = 1e-12;  // a point that is worse is not called solved
-constexpr double kRefine = 2e-14;    // and one that is worse than this is refined first
+constexpr double kRefine = 1e-13;    // and one that is worse than this is refined first
 
 template <class T>
 struct Verdict {
@@ -74,7 +74,8 @@ GD_HD Verdict<T> verify_point(const G& g, const ActiveSet<T, E>& s, Products pro
     g.sync();
   }
   const PointSize<T> size = point_size(g, s);
-  T quadratic{}, linear{}, bound{}, primal{}, dual{}, row_error{}, column_error{}, spread{}, nearest = broadcast<T>(-1e30);
+  T quadratic{}, linear{}, bound{}, primal{}, dual{}, row_error{}, column_error{}, spread{},
+      nearest = broadcast<T>(-1e30);
   for (index_t j = g.rank(); j < n; j += g.size()) {
     const T r = s.Px[j] + s.q[j] + s.Ay[j];
     quadratic += s.Px[j] * s.x[j];
@@ -153,8 +154,8 @@ GD_HD T error_by_terms(const G& g, const ActiveSet<T, E>& s, Products products) 
   return g.max(error);
 }
 
-// y in s.y, with the equalities' y that belongs to it, as a proof that there is no feasible point: Aᵀy = 0, y ≥ 0 on inequalities, bᵀy < 0. Returns
-// −bᵀy, or 0 in the lanes where it is none.
+// y in s.y, with the equalities' y that belongs to it, as a proof that there is no feasible point: Aᵀy = 0, y ≥ 0 on
+// inequalities, bᵀy < 0. Returns −bᵀy, or 0 in the lanes where it is none.
 template <class T, class E, class G, class Products>
 GD_HD T verify_infeasible(const G& g, const ActiveSet<T, E>& s, double tolerance, Products products) {
   const index_t n = s.n;

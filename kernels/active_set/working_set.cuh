@@ -13,8 +13,8 @@ GD_HD void count_most(Places<W>& p) {
   for (int l = 0; l < W; l++) p.most = p.used[l] > p.most ? p.used[l] : p.most;
 }
 
-// work(place, lanes) for each place that some of the lanes have: whole registers at a time. Entries written lane by lane
-// could not be read as registers until they have reached the cache.
+// work(place, lanes) for each place that some of the lanes have: whole registers at a time. Entries written lane by
+// lane could not be read as registers until they have reached the cache.
 template <int W, class Work>
 GD_HD void for_each_place(unsigned lanes, const int (&places)[W], Work work) {
   if constexpr (W == 1) {  // a GPU's registers cannot be indexed

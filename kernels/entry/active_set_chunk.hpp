@@ -76,7 +76,8 @@ GD_HD void band_products(const E* band, index_t n, const T* x, T* product, const
   GD_UNROLL for (int r = 0; r < kTile; r++) { product[r] = dot[r]; }
 }
 
-// P x, Aᵀy and A x with the data as they are, kTile rows at a time: nothing that the method has made of them takes part.
+// P x, Aᵀy and A x with the data as they are, kTile rows at a time: nothing that the method has made of them takes
+// part.
 template <class T, class E>
 struct DataProducts {
   const ActiveSet<T, E>& s;
@@ -138,13 +139,13 @@ struct ChunkActiveSet {
   Results results;
   Instance instances[W];
   LaneData<T, E> data;
-  E* band;                     // see DataProducts
-  double *x, *y, *slack;       // results of each lane [W, n], [W, m] where they cannot be written in place
+  E* band;                // see DataProducts
+  double *x, *y, *slack;  // results of each lane [W, n], [W, m] where they cannot be written in place
   int *guess, *left;
   double* shared_A;  // [m, n] in kernel row order
-  bool* prepared;  // shared matrices: kept between the chunks of a thread
-  bool* sound;     // whether they are any good
-  bool* known;     // see Instance::gather
+  bool* prepared;    // shared matrices: kept between the chunks of a thread
+  bool* sound;       // whether they are any good
+  bool* known;       // see Instance::gather
 
   static index_t carve(const Shape& shape, index_t capacity, ChunkActiveSet* self, char* base) {
     ByteCarver memory{base, 0};
@@ -286,8 +287,7 @@ struct ChunkActiveSet {
   void write_solved(const int* of, int used, unsigned solved, const Progress<W>& progress, const Verdict<T>& v) {
     if (!solved) return;
     // Slacks as results: none below zero, none in tight rows.
-    for (index_t k = 0; k < s.inequalities; k++)
-      s.slack[k] = select(s.tight[k] > T{}, T{}, maximum(s.slack[k], T{}));
+    for (index_t k = 0; k < s.inequalities; k++) s.slack[k] = select(s.tight[k] > T{}, T{}, maximum(s.slack[k], T{}));
     gd_solution& o = *job.out;
     const bool in_place = problem.dtype == GD_FLOAT64 && job.rows.in_order;
     double *to_x[W], *to_y[W], *to_s[W];

@@ -4,8 +4,8 @@
 //     M Mᵀ c = M g − N e₂,   t = N c,   u = L⁻ᵀ(g − Mᵀc),
 //
 // so that the factors of P and of M Mᵀ, for the active rows alone, are all there is to compute. Keeping the factors of
-// the solve instead is not worth it: they are as large as the data, and writing and reading them takes as long as making
-// these anew.
+// the solve instead is not worth it: they are as large as the data, and writing and reading them takes as long as
+// making these anew.
 //
 // Residuals are formed with the problem's own data, and refined away; lanes where that fails are left to the general
 // system (derivative/sensitivity.cuh).
@@ -44,8 +44,8 @@ struct WorkingSetSystem {
     return memory.used;
   }
 
-  // Solves [P Aᵀ; A 0](u, t) = (e1, e2) for the rows row_at[lane][0 … rows − 1] of each lane's A (−1: none). Returns the
-  // lanes where that went well.
+  // Solves [P Aᵀ; A 0](u, t) = (e1, e2) for the rows row_at[lane][0 … rows − 1] of each lane's A (−1: none). Returns
+  // the lanes where that went well.
   unsigned solve(const Instance* instances, int used, const index_t* row_at, index_t row_stride, index_t rows,
                  const T* e1, const T* e2) {
     const Alone g{};

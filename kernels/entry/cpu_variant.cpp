@@ -44,7 +44,7 @@ static long chunk(const gd_problem* p, const Rows& r) {
 // Packs for the active-set method, and what P and A are made of: plain numbers where all problems share them. A single
 // problem has a lane to itself, with the same operations in the same order, hence the same bits.
 template <class Work>
-inline auto with_active_set(const gd_problem& p, const Shape& s, Work work) {
+inline auto with_active_set(const gd_problem& p, Work work) {
   const bool shared = p.batch > 1 && p.P.batch == 0 && p.A.batch == 0;
   if (p.batch == 1) return work(double{}, double{});
   return shared ? work(double4{}, double{}) : work(double4{}, double4{});
@@ -55,7 +55,7 @@ static long solve_bytes(const gd_problem* p, const Rows& r, const gd_settings* s
   const long rest =
       with_width(s, [&](auto t, auto f) { return long(ChunkSolver<decltype(t), decltype(f)>::bytes(s, chunk)); });
   if (settings->method != GD_ACTIVE_SET) return rest;
-  return rest + with_active_set(*p, s, [&](auto t, auto e) {
+  return rest + with_active_set(*p, [&](auto t, auto e) {
            return long(ChunkActiveSet<decltype(t), decltype(e)>::bytes(s, chunk));
          });
 }
@@ -105,7 +105,7 @@ static void solve(const Solve& job, char* memory, long begin, long end, Counters
   const int* left = nullptr;
   index_t n_left = 0;
   if (job.settings->method == GD_ACTIVE_SET) {
-    with_active_set(*job.problem, s, [&](auto t, auto e) {
+    with_active_set(*job.problem, [&](auto t, auto e) {
       using Method = ChunkActiveSet<decltype(t), decltype(e)>;
       Method method(job, memory, begin, end, counters);
       n_left = method.run();

@@ -70,7 +70,8 @@ struct Results {
       write(o.s, type, row, absent ? __builtin_inf() : double(get_lane(map.s[k], lane)) / E[k]);
     }
     write_scalars(i, status, double(get_lane(r.objective, lane)), double(get_lane(r.primal, lane)),
-                  double(get_lane(r.dual, lane)), double(get_lane(r.gap, lane)), double(get_lane(margin, lane)), spent(i));
+                  double(get_lane(r.dual, lane)), double(get_lane(r.gap, lane)), double(get_lane(margin, lane)),
+                  spent(i));
   }
   bool is_absent(index_t i, index_t k) const {
     const Rows& rows = job.rows;

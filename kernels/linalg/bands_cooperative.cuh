@@ -10,16 +10,28 @@
 
 namespace GD_NAMESPACE {
 
-// One row of bands times x, summed as four numbers that do not wait for each other.
-template <class E, class T>
-GD_HD T row_times(const E* m, index_t n, const T* x) {
-  T sum[kTile];
-  GD_UNROLL for (int c = 0; c < kTile; c++) { sum[c] = T{}; }
+// COUNT rows of bands times x, each summed as four numbers: nothing waits for anything else, and many loads are under
+// way at a time. A row's result does not depend on the others.
+template <int COUNT, class E, class T>
+GD_HD void rows_times(const E* const (&m)[COUNT], index_t n, const T* x, T (&out)[COUNT]) {
+  T sum[COUNT][kTile];
+  GD_UNROLL for (int i = 0; i < COUNT; i++) {
+    GD_UNROLL for (int c = 0; c < kTile; c++) { sum[i][c] = T{}; }
+  }
   GD_UNROLL_FOUR for (index_t k = 0; k < n; k += kTile) {
     const TileRow<T> v = load_row(x + k);
-    GD_UNROLL for (int c = 0; c < kTile; c++) { sum[c] += m[(k + c) * kTile] * v.value[c]; }
+    GD_UNROLL for (int i = 0; i < COUNT; i++) {
+      GD_UNROLL for (int c = 0; c < kTile; c++) { sum[i][c] += m[i][(k + c) * kTile] * v.value[c]; }
+    }
   }
-  return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  GD_UNROLL for (int i = 0; i < COUNT; i++) { out[i] = (sum[i][0] + sum[i][1]) + (sum[i][2] + sum[i][3]); }
+}
+template <class E, class T>
+GD_HD T row_times(const E* m, index_t n, const T* x) {
+  const E* const rows[1] = {m};
+  T out[1];
+  rows_times(rows, n, x, out);
+  return out[0];
 }
 
 // out = M x for the first `bands` bands: a row for each member. n: whole tiles of columns.

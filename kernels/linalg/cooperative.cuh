@@ -151,8 +151,7 @@ GD_HD void assemble(const G& g, const Quasidefinite<T>& k) {
 
 // Factorises K into k.L, with the pivot rule of factor.cuh.
 template <class T, class G>
-GD_HD void factorise(const G& g, const Quasidefinite<T>& k, T regularisation,
-                     double replaced_by = kReplacedPivot<T>) {
+GD_HD void factorise(const G& g, const Quasidefinite<T>& k, T regularisation, double replaced_by = kReplacedPivot<T>) {
   const index_t nb = k.variable_blocks(), total = k.blocks(), order = k.order();
   assemble(g, k);
   GD_NO_UNROLL for (index_t J = 0; J < total; J++) {
@@ -221,8 +220,8 @@ GD_HD void write_solution(const G& g, const TileRow<T> (&t)[R], T sign, index_t 
   }
 }
 
-// Solves L S v_r = v_r in place for R right-hand sides `stride` apart. One barrier for each tile, and one at the end: its
-// solution is computed by every member, and written when all have read.
+// Solves L S v_r = v_r in place for R right-hand sides `stride` apart. One barrier for each tile, and one at the end:
+// its solution is computed by every member, and written when all have read.
 template <int R, class T, class G>
 GD_HD void substitute_forward(const G& g, const Quasidefinite<T>& k, T* v, index_t stride) {
   const index_t nb = k.variable_blocks(), total = k.blocks(), order = k.order();

@@ -94,8 +94,9 @@ def tuning_table(rows: Sequence[dict[str, Any]]) -> str:
     lines: list[tuple[str, ...]] = []
     for row in rows:
         same = [r for r in rows if (r["family"], r["dtype"]) == (row["family"], row["dtype"]) and not r.get("unsolved")]
-        solve = row.get("kernels", {}).get("solve", {})
-        kinds = [row.get("kernels", {}).get(kind, {}) for kind in ("solve", "careful", "vjp")]
+        kernels = row.get("kernels", {})
+        solve = kernels.get("solve") or kernels.get("active_set", {})
+        kinds = [solve, *(kernels.get(kind, {}) for kind in ("careful", "vjp"))]
         lines.append(
             (
                 row["family"],

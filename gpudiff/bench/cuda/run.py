@@ -20,6 +20,7 @@ from gpudiff.bench.cuda.solver import DeviceSolver, GpudiffOnDevice, GpudiffOnHo
 from gpudiff.bench.cuda.tune import Workshop, tune
 from gpudiff.bench.families import Family
 from gpudiff.bench.measure import Plan
+from gpudiff.bench.ours import is_ours
 from gpudiff.bench.peers import CUDA_PEERS
 from gpudiff.bench.progress import Progress
 from gpudiff.bench.solver import TOLERANCE
@@ -55,7 +56,7 @@ def main(options: argparse.Namespace, families: list[Family], device: Device | N
         _plot(results, options.json)
     if options.tune:
         return 0 if any(row.get("forward") for row in results["tuning"]) else 1
-    ours = [r for r in results["results"] if r["solver"] == "gpudiff"]
+    ours = [r for r in results["results"] if is_ours(r["solver"])]
     return 1 if not ours or any(r["error"] or r["unsolved"] for r in ours) else 0
 
 
@@ -66,7 +67,7 @@ def run(options: argparse.Namespace, families: list[Family], device: Device) -> 
         The contents of the JSON file.
     """
     plan, batches, dtypes = _plan(options)
-    ours = GpudiffOnDevice(options.backend if options.backend != "auto" else "cuda")
+    ours = _ours(options)
     candidates = select_peers(options.peers, options.threads or len(machine.usable_cores()))
     reasons = {solver.name: solver.unavailable() for solver in candidates}
     solvers: list[DeviceSolver] = [ours, *(solver for solver in candidates if reasons[solver.name] is None)]
@@ -112,7 +113,7 @@ def tuning(
 ) -> dict[str, Any]:
     """Measures all combinations of group and level; what JSON file is written has "tuning" in place of "results"."""
     plan, _, dtypes = _plan(options)
-    ours = GpudiffOnDevice(options.backend if options.backend != "auto" else "cuda")
+    ours = _ours(options)
     results = _head(options, device, plan, [ours])
     results["tuning"] = []
     clock = Clock(options.limit)
@@ -162,6 +163,10 @@ def text(results: dict[str, Any]) -> str:
     lines += [f"failed: {name}: {reason}" for name, reason in results["failures"].items()]
     lines += [f"not measured: {name} ({reason})" for name, reason in results.get("unavailable", {}).items()]
     return "\n".join(lines)
+
+
+def _ours(options: argparse.Namespace) -> GpudiffOnDevice:
+    return GpudiffOnDevice(options.backend if options.backend != "auto" else "cuda", options.method or "auto")
 
 
 def _plan(options: argparse.Namespace) -> tuple[Plan, tuple[int, ...], tuple[str, ...]]:

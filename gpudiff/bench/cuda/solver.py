@@ -16,8 +16,8 @@ import numpy as np
 from gpudiff.bench.cuda.data import Part, on_host
 from gpudiff.bench.cuda.device import to_host
 from gpudiff.bench.families import Batch
-from gpudiff.bench.ours import Gpudiff
-from gpudiff.bench.solver import Candidate, Gradients, Outcome
+from gpudiff.bench.ours import NAMES, Gpudiff
+from gpudiff.bench.solver import Candidate, Gradients, Outcome, only_linear
 
 
 @dataclass
@@ -56,13 +56,20 @@ class DeviceSolver(Candidate, Protocol):
 
 
 class GpudiffOnDevice:
-    """``gd.solve`` and ``Solution.vjp`` on tensors with default settings."""
+    """``gd.solve`` and ``Solution.vjp`` on tensors with default settings, but for the method if one is forced.
 
-    name = "gpudiff"
+    Args:
+        backend: As in ``gd.solve``.
+        method: ``Settings(method=…)``; the solver's name tells which, unless it is "auto".
+    """
+
+    name = NAMES["auto"]
     differentiates = True
 
-    def __init__(self, backend: str = "cuda") -> None:
-        self.backend = backend
+    def __init__(self, backend: str = "cuda", method: str = "auto") -> None:
+        self.backend, self.method = backend, method
+        if method != "auto":
+            self.name = NAMES[method]
 
     def unavailable(self) -> str | None:
         """Nothing beyond what makes the device unavailable."""
@@ -73,25 +80,26 @@ class GpudiffOnDevice:
         return Gpudiff().version()
 
     def settings(self) -> dict[str, Any]:
-        """Defaults."""
-        return {"backend": self.backend}
+        """Defaults, but for a forced method."""
+        return {"backend": self.backend, "method": self.method}
 
     def supports(self, batch: Batch) -> bool:
-        """Everything."""
-        return True
+        """Everything; by the active set, QPs."""
+        return self.method != "active_set" or (only_linear(batch) and batch.P is not None)
 
     def prepare_parts(self, parts: Sequence[Part], derivatives: bool) -> OursOnDevice:
         """Nothing is prepared: kernels are compiled in the first call."""
-        return OursOnDevice(parts, self.backend)
+        return OursOnDevice(parts, self.backend, self.method)
 
 
 class OursOnDevice:
     """The session of ``GpudiffOnDevice``; an answer is the solution, and its cotangents or None."""
 
-    def __init__(self, parts: Sequence[Part], backend: str) -> None:
+    def __init__(self, parts: Sequence[Part], backend: str, method: str) -> None:
         import gpudiff as gd
 
-        self.parts, self.backend, self.gd, self.settings = parts, backend, gd, gd.Settings()
+        self.parts, self.backend, self.gd = parts, backend, gd
+        self.settings = gd.Settings(method=method)  # pyright: ignore[reportArgumentType]
 
     def forward(self, k: int) -> Any:
         """The solution."""

@@ -23,7 +23,7 @@ GROUPS = (4, 8, 16, 32, 64, 128, 256)
 LEVELS = (0, 1, 2, 3)
 REACH = 4  # groups up to so many times smaller or larger than the current choice are tried
 VARIABLES = ("GPUDIFF_GPU_GROUP", "GPUDIFF_GPU_LEVEL")
-KERNELS = ("solve", "careful", "vjp", "sum")
+KERNELS = ("solve", "careful", "vjp", "sum")  # the first of them, or "active_set" in its place
 
 
 @contextmanager
@@ -46,11 +46,18 @@ def _set(values: dict[str, Any]) -> None:
 
 
 class Workshop:
-    """What compiles and forgets kernels: gpudiff's own, unless a test puts another in its place."""
+    """What compiles and forgets kernels: gpudiff's own, unless a test puts another in its place.
+
+    Args:
+        method: That the kernels are for.
+    """
+
+    def __init__(self, method: str = "auto") -> None:
+        self.kernels = ("active_set" if method == "active_set" else KERNELS[0], *KERNELS[1:])
 
     def default(self, batch: Batch, dtype: str) -> tuple[int, int]:
         """Group and level that the plan chooses for the solve."""
-        plan = _plan("solve", batch, dtype, None, None)
+        plan = _plan(self.kernels[0], batch, dtype, None, None)
         return plan.group, plan.level
 
     def compile(self, batch: Batch, dtype: str, choices: Sequence[tuple[int, int]]) -> dict[tuple[int, int], Any]:
@@ -59,7 +66,7 @@ class Workshop:
         Returns:
             Per choice the figures of the kernels, or the reason, as text, why it cannot be.
         """
-        jobs = [(choice, kind) for choice in choices for kind in KERNELS]
+        jobs = [(choice, kind) for choice in choices for kind in self.kernels]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             figures = list(pool.map(lambda job: self._one(batch, dtype, *job), jobs))
         found: dict[tuple[int, int], Any] = {}
@@ -110,8 +117,11 @@ def tune(
         One row per combination: "group", "level", "chosen" (what the plan does today), "kernels" (registers, spills,
         shared memory per block), "forward" and "forward_backward" in problems per second, "unsolved", or "error".
     """
-    workshop, solver = workshop or Workshop(), solver or GpudiffOnDevice()
+    solver = solver or GpudiffOnDevice()
+    workshop = workshop or Workshop(solver.method)
     pool = Pool(device, family, batch, dtype, plan.seed)
+    if not solver.supports(pool.base):
+        return []
     parts = pool.parts(min(batch, pool.count))
     chosen = workshop.default(pool.base, dtype)
     near = [group for group in GROUPS if chosen[0] <= REACH * group and group <= REACH * chosen[0]]

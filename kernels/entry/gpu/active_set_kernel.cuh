@@ -146,7 +146,8 @@ struct ActiveSetSolver {
       const index_t i = e / pitch, j = e % pitch;
       if (j / kTile > i / kTile) continue;
       double p = i == j && i >= GD_N ? 1 : 0;
-      if (i < GD_N && j < GD_N) p = 0.5 * problem.P(i, j) + 0.5 * problem.P(j, i);  // halves first: exact where equal
+      if (i < GD_N && j < GD_N)  // halves first: exact where equal
+        p = symmetric ? problem.P(i, j) : 0.5 * problem.P(i, j) + 0.5 * problem.P(j, i);
       s.L.at(i, j) = p;
     }
     const auto load = [&](index_t first, index_t rows, index_t stored, const Bands<double>& M) GD_LAMBDA {

@@ -1,6 +1,7 @@
-// Solves what gd_solve_kernel or gd_active_set_kernel left: a careful interior point in double precision, with refinement
-// and the best iterate, then the polish and an honest status. Without polish it solves all problems, unless the active
-// set has. Launched behind the other kernel in any case, it looks for itself whether there is anything to do.
+// Solves what gd_solve_kernel or gd_active_set_kernel left: a careful interior point in double precision, with
+// refinement and the best iterate, then the polish and an honest status. Without polish it solves all problems, unless
+// the active set has seen them. Launched behind the other kernel in any case, it looks for itself whether there is
+// anything to do.
 #pragma once
 #include "interior.cuh"
 
