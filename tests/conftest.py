@@ -19,6 +19,25 @@ def rng(request) -> np.random.Generator:
 
 
 @pytest.fixture
+def emulate(monkeypatch):
+    """Make the CUDA backend run on the emulation of CUDA, with a group size and a memory layout; returns the driver."""
+    from device_arrays import use
+    from emulated_driver import EmulatedDriver
+
+    def start(group: int = 0, level: int | None = None, **options) -> EmulatedDriver:
+        for name, value in (("GROUP", group or None), ("LEVEL", level)):
+            if value is None:
+                monkeypatch.delenv(f"GPUDIFF_GPU_{name}", raising=False)
+            else:
+                monkeypatch.setenv(f"GPUDIFF_GPU_{name}", str(value))
+        driver = EmulatedDriver(**options)
+        use(monkeypatch, driver)
+        return driver
+
+    return start
+
+
+@pytest.fixture
 def run_python(tmp_path):
     """Run code in a fresh interpreter that can import gpudiff and the modules of this folder; return its output."""
 

@@ -12,7 +12,6 @@ from device_arrays import Package
 from device_parity import assert_equal_up_to
 from emulated_driver import RACE, SCHEDULES, available, run_sanitized
 from problems import Problem, generator, well_posed
-from test_cuda_mappings import emulate  # noqa: F401  # a fixture
 
 import gpudiff as gd
 
@@ -66,7 +65,7 @@ def assert_parity(problem: Problem, tolerance: float = 1e-9, settings=ACTIVE_SET
 
 
 @pytest.mark.parametrize(("group", "level"), MAPPINGS)
-def test_every_mapping_gives_the_cpus_answers(emulate, group, level):  # noqa: F811
+def test_every_mapping_gives_the_cpus_answers(emulate, group, level):
     driver = emulate(group, level, schedule="random:3")
     sol, expected = assert_parity(qps(*MIXED, 11))
     assert sol.ok.all()
@@ -77,7 +76,7 @@ def test_every_mapping_gives_the_cpus_answers(emulate, group, level):  # noqa: F
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_shape_gives_the_cpus_answers(emulate, shape):  # noqa: F811
+def test_every_shape_gives_the_cpus_answers(emulate, shape):
     emulate(8, 2)
     sol, _ = assert_parity(qps(*SHAPES[shape], 6))
     assert sol.ok.all()
@@ -88,7 +87,7 @@ def test_every_shape_gives_the_cpus_answers(emulate, shape):  # noqa: F811
         assert_close(sol.vjp(**bars).q, expected.q, 1e-9)
 
 
-def test_float32_data(emulate):  # noqa: F811
+def test_float32_data(emulate):
     emulate(8, 2)
     sol, _ = assert_parity(qps(*MIXED, 6).astype(np.float32), 1e-5)
     assert sol.x.dtype == np.float32
@@ -98,7 +97,7 @@ def test_float32_data(emulate):  # noqa: F811
 
 @pytest.mark.parametrize("on_failure", ["nan", "zero"])
 @pytest.mark.parametrize("polish", [True, False])
-def test_what_it_does_not_solve(emulate, polish, on_failure):  # noqa: F811
+def test_what_it_does_not_solve(emulate, polish, on_failure):
     """Infeasible, singular, dependent, unbounded and bad data in one batch; neighbours are untouched."""
     emulate(8, 2)
     problem = qps(*MIXED, 10)
@@ -141,7 +140,7 @@ def test_what_it_does_not_solve(emulate, polish, on_failure):  # noqa: F811
         assert y[:13].min() >= 0
 
 
-def test_convexity_is_checked_when_asked_for(emulate):  # noqa: F811
+def test_convexity_is_checked_when_asked_for(emulate):
     emulate(8, 2)
     problem = qps(*MIXED, 3)
     problem.P[1] -= 30 * np.eye(7)
@@ -149,7 +148,7 @@ def test_convexity_is_checked_when_asked_for(emulate):  # noqa: F811
     assert [gd.Status(int(code)).name for code in sol.status] == ["SOLVED", "INVALID_DATA", "SOLVED"]
 
 
-def test_degenerate_problems(emulate):  # noqa: F811
+def test_degenerate_problems(emulate):
     """Rows that are there twice, rows that meet in one point, rows of zeros, one row at its bound without need."""
     emulate(8, 2)
     problem = qps(*MIXED, 6, active=1.0)
@@ -168,7 +167,7 @@ def test_degenerate_problems(emulate):  # noqa: F811
         assert_close(sol.y[i, :13] * sol.s[i, :13], np.zeros(13), 1e-9)
 
 
-def test_badly_scaled_problems(emulate):  # noqa: F811
+def test_badly_scaled_problems(emulate):
     emulate(8, 2)
     problem, rng = qps(*MIXED, 6), np.random.default_rng(4)
     rows, columns = 10.0 ** rng.uniform(-4, 4, (6, 15)), 10.0 ** rng.uniform(-4, 4, (6, 7))
@@ -192,7 +191,7 @@ def ill_conditioned(batch: int) -> Problem:
     return problem
 
 
-def test_ill_conditioned_problems(emulate):  # noqa: F811
+def test_ill_conditioned_problems(emulate):
     emulate(8, 2)
     sol, _ = assert_parity(ill_conditioned(20), 1e-5)
     assert sol.ok.all()
@@ -200,7 +199,7 @@ def test_ill_conditioned_problems(emulate):  # noqa: F811
     assert sol.primal_residual.max() < 1e-9
 
 
-def test_warm_starts(emulate):  # noqa: F811
+def test_warm_starts(emulate):
     """The right one, those of others, one for all, one that failed, and one that holds everything for active."""
     emulate(8, 2)
     problem = qps(*MIXED, 6)
@@ -226,7 +225,7 @@ def test_warm_starts(emulate):  # noqa: F811
 
 
 @pytest.mark.parametrize("shared", ["PA", "P", "A", "qb", "PqAb"])
-def test_shared_arguments_give_the_same_bits(emulate, shared):  # noqa: F811
+def test_shared_arguments_give_the_same_bits(emulate, shared):
     """With P and A in common each group prepares them once, whatever rows are absent in which problem."""
     emulate(8, 2)
     problem = qps(*MIXED, 9)
@@ -246,7 +245,7 @@ def test_shared_arguments_give_the_same_bits(emulate, shared):  # noqa: F811
 
 
 @pytest.mark.parametrize(("group", "level"), [(8, 2), (64, 1)])
-def test_bits_do_not_depend_on_the_order_of_threads(emulate, group, level):  # noqa: F811
+def test_bits_do_not_depend_on_the_order_of_threads(emulate, group, level):
     problem, first = qps(*MIXED, 9), None
     for schedule in SCHEDULES:
         emulate(group, level, schedule=schedule)
@@ -256,7 +255,7 @@ def test_bits_do_not_depend_on_the_order_of_threads(emulate, group, level):  # n
             assert_same_bits(getattr(sol, name), getattr(first, name), f"{name}, {schedule}")
 
 
-def test_bits_do_not_depend_on_the_batch(emulate):  # noqa: F811
+def test_bits_do_not_depend_on_the_batch(emulate):
     """Alone, among others, at another position, with more or fewer groups at work."""
     problem = qps(*MIXED, 33)
     problem.P[7] -= np.linalg.eigvalsh(problem.P[7])[0] * np.eye(7)  # what this leaves behind harms nobody
@@ -271,7 +270,7 @@ def test_bits_do_not_depend_on_the_batch(emulate):  # noqa: F811
             assert_same_bits(getattr(some, name), getattr(whole, name)[picked], name)
 
 
-def test_a_linear_objective_goes_to_the_interior_point(emulate):  # noqa: F811
+def test_a_linear_objective_goes_to_the_interior_point(emulate):
     driver = emulate(8, 2)
     problem = well_posed("lp", 3)
     sol = solve(problem)

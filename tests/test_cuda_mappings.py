@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from compare import RESULT_FIELDS, assert_close, assert_same_bits
-from device_arrays import Package, use
-from emulated_driver import RACE, SCHEDULES, EmulatedDriver, available, run_sanitized
+from device_arrays import Package
+from emulated_driver import RACE, SCHEDULES, available, run_sanitized
 from problems import feasible_qps, hard, infeasible, stack, unbounded, well_posed
 
 import gpudiff as gd
@@ -22,23 +22,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(available() is not None, reas
 MAPPINGS = [(1, 3), (4, 1), (8, 2), (32, 0), (160, 2)]
 POINT = ("x", "y", "s", "obj")
 DATA = ("P", "q", "A", "b")
-
-
-@pytest.fixture
-def emulate(monkeypatch):
-    """Make the CUDA backend run on the emulation, with a group size and a layout."""
-
-    def start(group: int = 0, level: int | None = None, **options) -> EmulatedDriver:
-        for name, value in (("GROUP", group or None), ("LEVEL", level)):
-            if value is None:
-                monkeypatch.delenv(f"GPUDIFF_GPU_{name}", raising=False)
-            else:
-                monkeypatch.setenv(f"GPUDIFF_GPU_{name}", str(value))
-        driver = EmulatedDriver(**options)
-        use(monkeypatch, driver)
-        return driver
-
-    return start
 
 
 def cotangents(rng, sol):

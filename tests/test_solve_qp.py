@@ -136,8 +136,11 @@ def test_what_bounds_may_be():
     half = gd.solve_qp(P, q, lb=[0.0, -INF], ub=[-INF, INF])
     assert half.status == gd.Status.INVALID_DATA
     assert np.isnan(half.z_box).all()  # also where there is no bound
-    certificate = sol.z_box[1]
-    assert np.maximum(certificate, 0) @ [0.5, 1] - np.maximum(-certificate, 0) @ [1, 0] < 0
+    # A variable's two bounds contradict each other: their multipliers are equal, and z_box is their difference.
+    at_upper, at_lower = sol.conic.y[1].reshape(2, 2)
+    assert (at_upper >= 0).all() and (at_lower >= 0).all()
+    np.testing.assert_allclose(at_upper - at_lower, sol.z_box[1], atol=1e-7)
+    np.testing.assert_allclose(at_upper @ [0.5, 1] - at_lower @ [1, 0], -1, atol=1e-7)
     bar = sol.vjp(x=np.ones(2))
     assert not bar.lb[1:].any()
     np.testing.assert_allclose(bar.lb[0], [1, 0], atol=1e-9)

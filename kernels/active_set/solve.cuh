@@ -252,10 +252,17 @@ GD_HD void pivot(const G& g, const ActiveSet<T, E>& s, Places<W>& p, Progress<W>
 template <class T, class E, class G, int W>
 GD_HD void optimise(const G& g, const ActiveSet<T, E>& s, Places<W>& p, Progress<W>& progress, unsigned lanes,
                     bool single) {
-  GD_NO_UNROLL for (int pass = single ? 0 : 1;; pass++) {
-    settle(g, s, p, progress, lanes & ~(progress.stuck | progress.infeasible));
-    if (pass == 2) break;
-    pivot(g, s, p, progress, lanes & ~(progress.stuck | progress.infeasible), single && pass == 0);
+  const auto steps = [&] {
+    int sum = 0;
+    for (int l = 0; l < W; l++) sum += progress.changes[l];
+    return sum;
+  };
+  int settled = -1;
+  GD_NO_UNROLL for (int pass = single ? 0 : 1; pass < 3; pass++) {
+    // Where nothing has changed since, settling would give the same numbers again.
+    if (steps() != settled) settle(g, s, p, progress, lanes & ~(progress.stuck | progress.infeasible));
+    settled = steps();
+    if (pass < 2) pivot(g, s, p, progress, lanes & ~(progress.stuck | progress.infeasible), pass == 0);
   }
 }
 

@@ -258,7 +258,7 @@ struct ChunkActiveSet {
       clear(places);
       open = live;
       if (job.warm_y) enter_rows(g, s, places, guess, load_guess(of, used));
-      optimise(g, s, places, progress, open, kSinglePricing);
+      optimise(g, s, places, progress, open, kSinglePricing && !job.warm_y);  // a good guess needs one look
       open &= ~(progress.stuck | progress.infeasible);
     }
     const DataProducts<T, E> products{s, data, band};
