@@ -2,10 +2,8 @@
 // it, half the instructions or fewer. Whatever is chosen is looked at again in double precision, and so are all slacks
 // at the end (solve.cuh); what this overlooks or mistakes costs time at most.
 //
-// Where each problem of a pack has a matrix of its own a register holds a row of all of them; eight rows of one matrix,
-// where that belongs to a single problem or to all lanes. Every slack is the same sum in the same order in each
-// arrangement, and of equal slacks the first row's is taken, so that a problem takes the same steps alone and in a
-// pack.
+// Where each problem of a pack has a matrix of its own a register holds a row of all of them; where they share one,
+// eight of its rows. Of equal slacks the first row's is taken.
 #pragma once
 #include "../linalg/bands.cuh"
 
@@ -87,7 +85,7 @@ GD_HD void round_slacks(const Alone&, const SinglePricing<T, E, false>& s, const
 template <class T, class E>
 struct SinglePricing<T, E, true> {
   static constexpr int W = Scalar<T>::lanes;
-  static constexpr int kVectors = W > 1 ? 2 : 4;  // registers of eight rows that are summed up together
+  static constexpr int kVectors = 2;  // registers of eight rows that are summed up together
   static constexpr int kGroupRows = 8 * kVectors;
   float8 *M, *d;  // [groups, columns, kVectors], [groups, kVectors, W]
   float* u;       // [columns, W]

@@ -41,12 +41,12 @@ static long chunk(const gd_problem* p, const Rows& r) {
   return with_width(s, [&](auto t, auto f) { return long(ChunkSolver<decltype(t), decltype(f)>::chunk(s)); });
 }
 
-// Packs for the active-set method, and what P and A are made of: plain numbers where all problems share them. A single
-// problem has a lane to itself, with the same operations in the same order, hence the same bits.
+// Packs for the active-set method, and what P and A are made of: plain numbers where all problems share them. Four
+// lanes, as wider packs wait longer for their slowest problem (measured: 15 % at n = 8, nothing gained above). A single
+// problem is a pack, too: compilers vectorise plain loops, and its bits would not be those that it has in a batch.
 template <class Work>
 inline auto with_active_set(const gd_problem& p, Work work) {
   const bool shared = p.batch > 1 && p.P.batch == 0 && p.A.batch == 0;
-  if (p.batch == 1) return work(double{}, double{});
   return shared ? work(double4{}, double{}) : work(double4{}, double4{});
 }
 
@@ -63,16 +63,12 @@ static long solve_bytes(const gd_problem* p, const Rows& r, const gd_settings* s
 static bool by_working_set(const gd_problem& p, const Shape& s, int method) {
   return method == GD_ACTIVE_SET && p.P.data && s.n > 0 && s.rows.second_order_count == 0;
 }
-template <class Work>
-inline auto with_working_set(const gd_problem& p, Work work) {
-  return p.batch == 1 ? work(double{}) : work(double4{});
-}
 static long sensitivity_bytes(const gd_problem* p, const Rows& r, int method) {
   const Shape s = shape_of(*p, r);
   const long general =
       with_width(s, [&](auto t, auto) { return long(ChunkSensitivity<decltype(t)>::bytes(s, false)); });
   if (!by_working_set(*p, s, method)) return general;
-  return general + with_working_set(*p, [&](auto t) { return long(ChunkSensitivity<decltype(t)>::bytes(s, true)); });
+  return general + long(ChunkSensitivity<double4>::bytes(s, true));
 }
 
 // `direction`: calls jvp or vjp of what it is given.
@@ -84,12 +80,10 @@ static void sensitivity(const Sensitivity& job, char* memory, long begin, long e
   index_t left[64], count = end - begin;
   const index_t* todo = nullptr;
   if (by_working_set(p, s, job.method)) {
-    with_working_set(p, [&](auto t) {
-      using Chunk = ChunkSensitivity<decltype(t)>;
-      Chunk chunk(job, memory, counters, true);
-      count = direction(chunk, typename Chunk::Todo{nullptr, begin, count}, left);
-      memory += Chunk::bytes(s, true);
-    });
+    using Chunk = ChunkSensitivity<double4>;
+    Chunk chunk(job, memory, counters, true);
+    count = direction(chunk, Chunk::Todo{nullptr, begin, count}, left);
+    memory += Chunk::bytes(s, true);
     if (count == 0) return;
     todo = left;
   }
