@@ -25,11 +25,11 @@ class _Largest(NamedTuple):
 # The crossover between the two methods, for problems with zero and nonnegative cones, of either element type. A step of
 # the active set costs O(n² + n m), and there are about as many as rows are active at the solution; the interior point
 # has ten steps of O(n² (n + m)) each, whatever is active, and keeps SIMD lanes busier. Measured on one core: cold, the
-# active set is 1.3 to 9 times as fast up to n = 200 (also with m = 8 n and with nearly all rows active), still 1.5 times
-# and more at n = 300 with m ≤ 2 n, and a third as fast at n = 300, m = 2400. Warm, Newton's method from the earlier point
-# is the other candidate: the active set is 1 to 6 times as fast up to n = 100 (0.85 to 1 times where nearly all of 50
-# rows are active), and falls behind at n = 128. Where an entry for shared data differs from the one for data of each
-# problem's own, a problem alone (which shares nothing) agrees with the same problem among others to rounding only.
+# active set is 1 to 9 times as fast up to n = 200 (also with m = 8 n and with nearly all rows active), still 1.5 times
+# and more at n = 300 with m ≤ 2 n, and a third as fast at n = 300, m = 2400. Warm, Newton's method from the earlier
+# point is the other candidate: the active set is 1 to 6 times as fast up to n = 100 (0.85 to 1 times where nearly all
+# of 50 rows are active), and falls behind at n = 128. Where an entry for shared data differs from the one for data of
+# each problem's own, a problem alone (which shares nothing) agrees with the same problem among others to rounding only.
 #
 #    P is there, P and A are shared by a batch, warm start
 _ACTIVE_SET_UP_TO = {

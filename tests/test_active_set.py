@@ -1,4 +1,4 @@
-"""The active-set method itself: what the properties of every method (optimality, derivatives, batches, …) do not reach."""
+"""The active-set method itself: what the properties of every method (optimality, derivatives, …) do not reach."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_lane_that_is_left_over_leaves_nothing_behind():
 
 @pytest.mark.parametrize("size", [1e3, 1e5, 1e7])
 def test_a_far_unconstrained_minimum_costs_no_digits(rng, size):
-    P, q, A, b, cones = random_qps(rng, 40, 10, 0, 30)
+    P, q, A, b, _ = random_qps(rng, 40, 10, 0, 30)
     A = np.concatenate([A, np.eye(10)[None].repeat(40, 0), -np.eye(10)[None].repeat(40, 0)], axis=1)
     b = np.concatenate([b, np.full((40, 20), 10.0)], axis=1)
     q = size * q

@@ -74,7 +74,7 @@ def test_the_crossover(rng, warm, shared, monkeypatch):
         stacked = as_problem(P if shared else np.stack([P] * 3), q, A, b, [gd.Nonnegative(rows)])
         assert _method.choose(auto, stacked, cpu, warm) == expected
         others = [facts for facts in _method._ACTIVE_SET_UP_TO if facts[0] and facts != key]
-        assert {_method._ACTIVE_SET_UP_TO[facts].n for facts in others} == {128}
+        assert min(_method._ACTIVE_SET_UP_TO[facts].n for facts in others) > 6
         alone = as_problem(P, q[0], A, b, [gd.Nonnegative(rows)])  # shares nothing
         assert _method.choose(auto, alone, cpu, warm) == ("active_set" if shared else expected)
 

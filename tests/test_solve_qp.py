@@ -138,7 +138,8 @@ def test_what_bounds_may_be():
     assert np.isnan(half.z_box).all()  # also where there is no bound
     # A variable's two bounds contradict each other: their multipliers are equal, and z_box is their difference.
     at_upper, at_lower = sol.conic.y[1].reshape(2, 2)
-    assert (at_upper >= 0).all() and (at_lower >= 0).all()
+    assert (at_upper >= 0).all()
+    assert (at_lower >= 0).all()
     np.testing.assert_allclose(at_upper - at_lower, sol.z_box[1], atol=1e-7)
     np.testing.assert_allclose(at_upper @ [0.5, 1] - at_lower @ [1, 0], -1, atol=1e-7)
     bar = sol.vjp(x=np.ones(2))

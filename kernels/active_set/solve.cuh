@@ -80,8 +80,7 @@ GD_HD void solve_working_set(const G& g, const ActiveSet<T, E>& s, const Places<
   g.sync();
 }
 
-// The smallest multiplier below zero (0 if there is none) and where it is, and the
-// largest one.
+// The smallest multiplier below zero (0 if there is none) and where it is, and the largest one.
 template <class T, class E>
 GD_HD void extreme_multipliers(const Alone&, const ActiveSet<T, E>& s, int most, T& least, T& at, T& largest) {
   least = at = largest = T{};
@@ -94,8 +93,8 @@ GD_HD void extreme_multipliers(const Alone&, const ActiveSet<T, E>& s, int most,
   }
 }
 
-// The same, and in `lanes` rows with a negative multiplier leave, the most negative first: what remains is dual
-// feasible.
+// Solves the working set, and in `lanes` takes rows with a negative multiplier out of it, the most negative first: what
+// remains is dual feasible.
 template <class T, class E, class G, int W>
 GD_HD void settle(const G& g, const ActiveSet<T, E>& s, Places<W>& p, Progress<W>& progress, unsigned lanes) {
   for (;;) {
@@ -166,8 +165,7 @@ GD_HD unsigned choose_rows(const Alone& g, const ActiveSet<T, E>& s, const Place
   return found & lane_bits<T>(exact < allowed);
 }
 
-// When the first multiplier becomes zero, and at which place: the smallest quotient,
-// compared without dividing.
+// When the first multiplier becomes zero, and at which place: the smallest quotient, compared without dividing.
 template <class T, class E>
 GD_HD T first_to_leave(const Alone&, const ActiveSet<T, E>& s, int most, T& leaving) {
   T number = broadcast<T>(1), divisor{};

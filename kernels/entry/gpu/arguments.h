@@ -25,7 +25,8 @@ typedef struct gd_unfinished {
 } gd_unfinished;
 
 /* gd_solve_kernel or gd_active_set_kernel, whichever settings.method asks for, and, behind it on the same stream,
- * gd_careful_kernel. Without polish (settings.polish = 0) the first of them has nothing to do and need not be launched. */
+ * gd_careful_kernel. Without polish (settings.polish = 0) the first of them has nothing to do and need not be launched.
+ */
 typedef struct gd_gpu_solve {
   int64_t batch; /* below 2³¹ */
   gd_tensor P, q, A, b;
