@@ -227,3 +227,20 @@ def test_scales_change_nothing(rng):
     assert scaled.work.fallbacks == 0
     np.testing.assert_allclose(scaled.x * columns, plain.x, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(scaled.margin, plain.margin, rtol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [33, 65, 129, 261, 517])
+def test_what_is_left_over_in_a_shorter_last_chunk(rng, batch):
+    """All problems go to the other method, in chunks of which the last is shorter; sizes are no multiple of four."""
+    n, rows = 29, 23
+    A = rng.standard_normal((batch, rows, n))
+    b = (A @ rng.standard_normal((batch, n, 1)))[..., 0] + rng.random((batch, rows))
+    P = np.zeros((batch, n, n))
+    P[:, :3, :3] = np.eye(3)
+    q = (A.transpose(0, 2, 1) @ -rng.random((batch, rows, 1)))[..., 0]
+    sol = gd.solve(P, q, A, b, {"l": rows}, ACTIVE_SET)
+    other = gd.solve(P, q, A, b, {"l": rows}, INTERIOR)
+    assert sol.work.fallbacks == batch
+    np.testing.assert_array_equal(sol.status, other.status)
+    assert sol.x.tobytes() == other.x.tobytes()
+    assert sol.y.tobytes() == other.y.tobytes()
