@@ -99,7 +99,7 @@ GD_HD void subtract_transposed(const Alone&, const Bands<E>& M, index_t bands, i
   }
 }
 
-// h (+)= Q y and y −= Qᵀh for rows that are orthonormal, two bands at a time with what the bands before have left of y
+// h = Q y and y −= Qᵀh for rows that are orthonormal, two bands at a time with what the bands before have left of y
 // (modified Gram–Schmidt by blocks): each band is read once from memory, and once more from the nearest cache.
 template <class E, class T>
 GD_HD void remove_projection(const Alone& g, const Bands<E>& Q, index_t bands, index_t n, T* h, T* y) {
