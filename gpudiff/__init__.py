@@ -23,6 +23,7 @@ from gpudiff._solution import Solution
 from gpudiff._solve import Solver, solve
 from gpudiff._status import Status
 from gpudiff._svec import smat, svec
+from gpudiff.backends._memory import release_memory
 
 __all__ = [
     "ArgumentError",
@@ -46,6 +47,7 @@ __all__ = [
     "Zero",
     "__version__",
     "info",
+    "release_memory",
     "smat",
     "solve",
     "solve_qp",

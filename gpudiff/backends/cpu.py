@@ -19,6 +19,7 @@ from gpudiff._problem import CORE, DATA, Array, Problem, asymmetry
 from gpudiff._settings import Method, Settings, thread_count
 from gpudiff._solution import Result
 from gpudiff.backends import CompileReport, Start, Structure
+from gpudiff.backends._memory import empty
 from gpudiff.backends._single import CpuSingle, work
 from gpudiff.backends._views import address, problem_struct, settings_struct, tensor
 
@@ -60,7 +61,6 @@ class CpuBackend:
     def solve(self, problem: Problem, settings: Settings, start: Start | None, method: Method = "ipm") -> Result:
         """Solve every problem of the batch; see `Backend`."""
         n, m, lead, dtype = problem.n, problem.m, problem.lead, problem.dtype
-        empty = np.empty
         x, y, s = empty((*lead, n), dtype), empty((*lead, m), dtype), empty((*lead, m), dtype)
         scalars = empty((5, *lead), dtype)  # obj, primal and dual residual, gap, margin: one allocation for all
         status, iterations = empty(lead, _STATUS), empty(lead, _COUNT)
@@ -92,8 +92,8 @@ class CpuBackend:
     ) -> tuple[Array, Array, Array, Array]:
         """Forward mode; see `Backend`."""
         lead, dtype = problem.lead, problem.dtype
-        x, y = np.empty((*lead, problem.n), dtype), np.empty((*lead, problem.m), dtype)
-        s, obj = np.empty_like(y), np.empty(lead, dtype)
+        x, y = empty((*lead, problem.n), dtype), empty((*lead, problem.m), dtype)
+        s, obj = empty(y.shape, dtype), empty(lead, dtype)
         inputs = [tensor(dot, CORE[name], problem) for name, dot in zip(DATA, tangents, strict=True)]
         outputs = [tensor(dot, core, problem) for dot, core in ((x, 1), (y, 1), (s, 1), (obj, 0))]
         _derivative("gd_jvp", problem, settings, result, inputs, outputs)
@@ -113,7 +113,7 @@ class CpuBackend:
             argument = problem.data(name)
             if argument is not None and name in wrt:
                 # The sum over an empty batch is zero; the library writes nothing for one.
-                make = np.empty if problem.batch else np.zeros
+                make = empty if problem.batch else np.zeros
                 bars[name] = make(argument.shape, problem.dtype)
         inputs = [tensor(bar, core, problem) for bar, core in zip(cotangents, (1, 1, 1, 0), strict=True)]
         outputs = [tensor(bars.get(name), CORE[name], problem) for name in DATA]
