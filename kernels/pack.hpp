@@ -246,6 +246,26 @@ GD_HD void deinterleave(const T* src, index_t count, double* const* dst, int lan
     for (int l = 0; l < lanes; l++) dst[l][i] = get_lane(src[i], l);
 }
 
+// To memory that is not read soon, a whole cache line at a time and past the caches: `to` is a multiple of 64. What
+// other threads may see of it is what `finish_streams` has been called for.
+GD_HD void stream(double* to, double8 a) {
+#if defined(__AVX512F__)
+  _mm512_stream_pd(to, (__m512d)a);
+#elif defined(__AVX__)
+  double4 half[2];
+  __builtin_memcpy(half, &a, sizeof a);
+  _mm256_stream_pd(to, (__m256d)half[0]);
+  _mm256_stream_pd(to + 4, (__m256d)half[1]);
+#else
+  __builtin_memcpy(to, &a, sizeof a);
+#endif
+}
+GD_HD void finish_streams() {
+#if defined(__AVX__)
+  _mm_sfence();
+#endif
+}
+
 GD_HD bool all(double4_mask m) { return !any(~m); }
 GD_HD bool all(double8_mask m) { return !any(~m); }
 GD_HD bool all(float8_mask m) { return !any(~m); }

@@ -187,7 +187,7 @@ struct ChunkActiveSet {
   // Solves what it can; returns how many are left, their positions in the chunk in `left`.
   index_t run() {
     index_t n_left = 0;
-    if (!problem.P.data || n == 0) {
+    if (!problem.P.data || n == 0 || e > n) {
       for (index_t i = 0; i < count; i++) left[n_left++] = int(i);
       return n_left;
     }
@@ -202,7 +202,8 @@ struct ChunkActiveSet {
   }
 
   bool gather(Instance& instance, index_t i) {
-    const Gathered g = instance.gather(problem, job.rows, begin + i, kShared && *known);
+    const Gathered g =
+        instance.gather(problem, job.rows, begin + i, kShared && *known ? Known::matrices : Known::nothing);
     if (g == Gathered::asymmetric && (counters.asymmetric < 0 || counters.asymmetric > begin + i))
       counters.asymmetric = begin + i;
     if (g == Gathered::good) {
@@ -339,12 +340,12 @@ struct ChunkActiveSet {
 
   // Multiply–adds, two operations each: what the problems needed, not what idle lanes computed.
   double flops(int used, const Places<W>& p, const Progress<W>& progress) const {
-    const double N = double(n), rows = double(m);
+    const double N = double(n), F = double(n - e), rows = double(m);
     double sum = 0;
     for (int l = 0; l < used; l++) {
       const double k = p.used[l], steps = progress.changes[l];
-      if (!kShared) sum += N * N * N / 3 + rows * N * N;
-      sum += 2 * N * N + 4 * rows * N + steps * (rows * N + 4 * N * (0.5 * k + double(e)) + k * k) + 4 * N * (N + rows);
+      if (!kShared) sum += N * N * N / 3 + rows * N * N + 2 * rows * double(e) * (N + F);
+      sum += 2 * N * N + 4 * rows * N + steps * ((rows - double(e)) * F + 2 * F * k + k * k) + 4 * N * (N + rows);
     }
     return sum;
   }

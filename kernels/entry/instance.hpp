@@ -56,20 +56,18 @@ GD_HD void weighted_rows(const double* M, index_t count, index_t n, index_t colu
   }
 }
 
-// Asks for problem `index` to be brought near while something else is computed: reading the data for the first time is
-// otherwise a tenth of the time of a small solve.
+// Asks for rows of a matrix of problem `index` to be brought near while something else is computed: reading the data
+// for the first time is otherwise a tenth of the time of a small solve.
+GD_HD void prefetch_rows(const gd_problem& p, const gd_tensor& t, index_t index, index_t first, index_t count) {
+  if (!t.data || t.batch == 0 || t.col != 1 || t.row != p.n) return;
+  const index_t size = p.dtype == GD_FLOAT64 ? 8 : 4, bytes = count * p.n * size;
+  if (bytes > 65536) return;
+  const char* begin = static_cast<const char*>(t.data) + (index * t.batch + first * t.row) * size;
+  for (index_t offset = 0; offset < bytes; offset += 64) __builtin_prefetch(begin + offset);
+}
 GD_HD void prefetch_problem(const gd_problem& p, index_t index) {
-  const index_t size = p.dtype == GD_FLOAT64 ? 8 : 4;
-  const gd_tensor* const matrices[] = {&p.A, &p.P};
-  const index_t rows[] = {p.m, p.n};
-  for (int i = 0; i < 2; i++) {
-    const gd_tensor& t = *matrices[i];
-    if (!t.data || t.batch == 0 || t.col != 1 || t.row != p.n) continue;
-    const char* begin = static_cast<const char*>(t.data) + index * t.batch * size;
-    const index_t bytes = rows[i] * p.n * size;
-    if (bytes > 65536) continue;
-    for (index_t offset = 0; offset < bytes; offset += 64) __builtin_prefetch(begin + offset);
-  }
+  prefetch_rows(p, p.A, index, 0, p.m);
+  prefetch_rows(p, p.P, index, 0, p.n);
 }
 
 // True if every entry is finite: the largest exponent, in integers so that the loop is SIMD.
@@ -81,6 +79,10 @@ GD_HD bool all_finite(const double* a, index_t count) {
 }
 
 enum class Gathered { good, invalid, asymmetric };
+
+// What is known of a problem before it is gathered: its P and A, which are those of a problem that was good before, P
+// in place and exactly symmetric; or that it was found good when it was solved, where only P's symmetry is looked at.
+enum class Known { nothing, matrices, finite };
 
 struct Instance {
   const double *P, *A;      // [n, n], [m, n] in the kernel's row order, contiguous: the caller's own where that is so
@@ -105,8 +107,7 @@ struct Instance {
   }
 
   // Reads problem `index`. b = +inf on a nonnegative row makes the row absent: 0ᵀx + s = 1.
-  // `matrices_known`: P and A are those of a problem that was good before, and P lay in place, exactly symmetric.
-  Gathered gather(const gd_problem& p, const Rows& rows, index_t index, bool matrices_known = false) {
+  Gathered gather(const gd_problem& p, const Rows& rows, index_t index, Known known = Known::nothing) {
     const index_t n = p.n, m = p.m;
     has_P = p.P.data != nullptr;
     copy_row(p.q, p.dtype, index * p.q.batch, p.q.row, n, q);
@@ -135,26 +136,44 @@ struct Instance {
           copy_row(p.P, p.dtype, index * p.P.batch + i * p.P.row, p.P.col, n, P_copy + i * n);
       }
     }
-    bool finite = all_finite(q, n) && all_finite(b, m);
-    if (!matrices_known) finite = finite && all_finite(A, m * n) && (!has_P || all_finite(P, n * n));
+    bool finite = known == Known::finite || (all_finite(q, n) && all_finite(b, m));
+    if (known == Known::nothing) finite = finite && all_finite(A, m * n) && (!has_P || all_finite(P, n * n));
     if (!finite) return Gathered::invalid;
     if (some_absent)
       for (index_t k = rows.zero; k < rows.zero + rows.nonnegative; k++)
         if (absent[k])
           for (index_t j = 0; j < n; j++) A_copy[k * n + j] = 0;
-    if (matrices_known) return Gathered::good;
+    if (known == Known::matrices) return Gathered::good;
     return has_P ? symmetrise(symmetry_tolerance(!plain)) : Gathered::good;
+  }
+
+  // max |P_ij − P_ji|, four rows and columns at a time.
+  double asymmetry() const {
+    const index_t n = order, whole = n / 4 * 4;
+    double4 worst{};
+    for (index_t i = 0; i < whole; i += 4) {
+      for (index_t j = 0; j <= i; j += 4) {
+        const double* const upper[] = {P + j * n + i, P + (j + 1) * n + i, P + (j + 2) * n + i, P + (j + 3) * n + i};
+        double4 mirrored[4], row;
+        interleave(upper, index_t(4), mirrored, index_t(1));
+        for (index_t r = 0; r < 4; r++) {
+          __builtin_memcpy(&row, P + (i + r) * n + j, sizeof row);
+          worst = maximum(absolute(double4(row - mirrored[r])), worst);
+        }
+      }
+    }
+    double difference = 0;
+    for (int l = 0; l < 4; l++) difference = maximum(get_lane(worst, l), difference);
+    for (index_t i = whole; i < n; i++)
+      for (index_t j = 0; j < i; j++) difference = maximum(absolute(P[j * n + i] - P[i * n + j]), difference);
+    return difference;
   }
 
   // Rounding may differ between the triangles; more than that is a mistake of the caller's.
   Gathered symmetrise(double tolerance) {
     const index_t n = order;
-    double largest = 0, difference = 0;
-    for (index_t i = 0; i < n; i++) {
-      const double* lower = P + i * n;
-      const double* upper = P + i;
-      for (index_t j = 0; j < i; j++) difference = maximum(absolute(upper[j * n] - lower[j]), difference);
-    }
+    double largest = 0;
+    const double difference = asymmetry();
     if (difference == 0) return Gathered::good;
     for (index_t i = 0; i < n * n; i++) largest = maximum(absolute(P[i]), largest);
     if (difference > tolerance * largest) return Gathered::asymmetric;

@@ -5,6 +5,7 @@
 #pragma once
 #include "../derivative/sensitivity.cuh"
 #include "active_set_sensitivity.hpp"
+#include "outer_products.hpp"
 #include "solve_chunk.hpp"
 
 namespace GD_NAMESPACE {
@@ -25,10 +26,12 @@ struct ChunkSensitivity {
   MapState<T> map;
   bool by_working_set;  // solve with the active-set method's own factors, in the problems' own units
   WorkingSetSystem<T> working_set;
-  Instance instances[W];                  // one per lane
-  double *x, *y, *tangent_x, *tangent_y;  // of one problem, its own units, kernel row order
-  index_t *slot, *row_at;                 // [W, m] the lane's row that holds row k, and back; −1: none
-  index_t* cone_start;                    // [second-order cones] first row in the lane's order
+  Instance instances[W];        // one per lane
+  double *x, *y, *s;            // [W, n], [W, m], [m] the points, in their own units and the kernel's row order
+  double *e1, *e2;              // [W, n], [W, m] right-hand sides, then solutions, by the lanes' rows
+  double *column, *row_values;  // [n], [m] scratch
+  index_t *slot, *row_at;       // [W, m] the lane's row that holds row k, and back; −1: none
+  index_t* cone_start;          // [second-order cones] first row in the lane's order
 
   static index_t carve_packs(const Shape& s, ChunkSensitivity* self, T* base) {
     Carver<T> memory{base, 0};
@@ -45,17 +48,17 @@ struct ChunkSensitivity {
       p.carve(s.n, s.m(), memory);
       p.order = s.n;
     }
-    double* v[4];
-    for (int i = 0; i < 4; i++) v[i] = memory.take(i % 2 ? s.m() : s.n);
+    double *x = memory.take(W * s.n), *y = memory.take(W * s.m()), *slacks = memory.take(s.m());
+    double *e1 = memory.take(W * s.n), *e2 = memory.take(W * s.m());
+    double *column = memory.take(s.n), *row_values = memory.take(s.m());
     index_t* slot = reinterpret_cast<index_t*>(memory.take(W * s.m()));
     index_t* row_at = reinterpret_cast<index_t*>(memory.take(W * s.m()));
     index_t* cone_start = reinterpret_cast<index_t*>(memory.take(s.rows.second_order_count));
     if (self) {
       for (int i = 0; i < W; i++) self->instances[i] = instances[i];
-      self->x = v[0];
-      self->y = v[1];
-      self->tangent_x = v[2];
-      self->tangent_y = v[3];
+      self->x = x, self->y = y, self->s = slacks;
+      self->e1 = e1, self->e2 = e2;
+      self->column = column, self->row_values = row_values;
       self->slot = slot;
       self->row_at = row_at;
       self->cone_start = cone_start;
@@ -100,46 +103,68 @@ struct ChunkSensitivity {
   index_t row(index_t k) const { return job.rows.row_of[k]; }
   bool solved(index_t i) const { return point.status[i] == GD_SOLVED || point.status[i] == GD_ALMOST_SOLVED; }
 
+  // A vector of problem i, over the rows of A in the kernel's order.
+  void over_rows(const gd_tensor& t, index_t i, double* out) const {
+    if (job.rows.in_order) {
+      copy_row(t, type, i * t.batch, t.row, m, out);
+    } else {
+      for (index_t k = 0; k < m; k++) out[k] = vector(t, i, row(k));
+    }
+  }
+
   // Problem i and its solution, equilibrated, for `lane`. Returns the number of active inequalities, or −1.
   index_t load(index_t i, int lane) {
     Instance& instance = instances[lane];
-    if (!solved(i) || instance.gather(problem, job.rows, i) != Gathered::good) return -1;
+    // Data that have changed since the solve would be found out by their residual.
+    const Known known = by_working_set ? Known::finite : Known::nothing;
+    if (!solved(i) || instance.gather(problem, job.rows, i, known) != Gathered::good) return -1;
     if (by_working_set)
       instance.unscaled(shape.rows);
     else
       instance.scale(shape.rows);
-    for (index_t j = 0; j < n; j++) {
-      x[j] = vector(point.x, i, j);
-      set_lane(map.unit_x[j], lane, R(1 / (instance.D[j] * instance.c)));
-    }
-    set_lane(map.cost_scale, lane, R(instance.c));
+    double* const y_here = y + lane * m;
+    copy_row(point.x, type, i * point.x.batch, point.x.row, n, x + lane * n);
+    over_rows(point.y, i, y_here);
+    over_rows(point.s, i, s);
     const index_t zero = job.rows.zero, cones = zero + job.rows.nonnegative, first = map.w.shape.rows.nonnegative_start;
-    index_t next = first;
+    index_t next = first, *const slots = slot + lane * m, *const rows = row_at + lane * m;
     for (index_t k = 0; k < m; k++) {
-      const bool inequality = k >= zero && k < cones;
-      y[k] = instance.absent[k] ? 0.0 : vector(point.y, i, row(k));
-      const double s = instance.absent[k] ? 1 : k < zero ? 0.0 : vector(point.s, i, row(k)) * instance.E[k];
-      const double v = y[k] * instance.c / instance.E[k] - s;
+      const bool inequality = k >= zero && k < cones, gone = instance.absent[k];
+      if (gone) y_here[k] = 0;
+      const double slack = gone ? 1 : k < zero ? 0.0 : s[k] * instance.E[k];
+      const double v = y_here[k] * instance.c / instance.E[k] - slack;
       index_t at = k < zero ? k : k - job.rows.nonnegative;
       if (inequality) at = v > 0 ? next++ : -1;
-      slot[lane * m + k] = at;
+      slots[k] = at;
       if (at < 0) continue;
-      row_at[lane * m + at] = k;
+      rows[at] = k;
+      if (by_working_set) continue;
       set_lane(map.v[at], lane, R(v));
       set_lane(map.unit_z[at], lane, R(1 / instance.E[k]));
     }
-    for (index_t at = next; at < m; at++) {  // for a pack with more active rows: inactive here
-      row_at[lane * m + at] = -1;
-      set_lane(map.v[at], lane, R(-1));
-      set_lane(map.e2[at], lane, R(0));
+    if (!by_working_set) {
+      for (index_t j = 0; j < n; j++) set_lane(map.unit_x[j], lane, R(1 / (instance.D[j] * instance.c)));
+      set_lane(map.cost_scale, lane, R(instance.c));
     }
     return next - first;
   }
 
-  // What the lane's scaling does: D, E and c are exact powers of two, so these inverses are exact.
-  double cD(int lane, index_t j) const { return 1 / double(get_lane(map.unit_x[j], lane)); }
-  double E(int lane, index_t at) const { return 1 / double(get_lane(map.unit_z[at], lane)); }
-  double c(int lane) const { return double(get_lane(map.cost_scale, lane)); }
+  // Lane `lane` has no rows from `first` on, where others of the pack have some: inactive here.
+  void pad(int lane, index_t first, index_t end) {
+    for (index_t at = first; at < end; at++) {
+      row_at[lane * m + at] = -1;
+      e2[lane * m + at] = 0;
+      if (!by_working_set) set_lane(map.v[at], lane, R(-1));
+    }
+  }
+
+  // Asks for what a later pack will read.
+  void prefetch(index_t i) const {
+    if (!by_working_set) return prefetch_problem(problem, i);
+    prefetch_rows(problem, problem.P, i, 0, n);
+    for (index_t k = 0; k < m; k++)
+      if (k < job.rows.zero || vector(point.y, i, row(k)) > 0) prefetch_rows(problem, problem.A, i, row(k), 1);
+  }
 
   // Problems of a chunk: those at `todo`, or all from `begin` on if that is null.
   struct Todo {
@@ -151,7 +176,7 @@ struct ChunkSensitivity {
   // Returns how many problems are left to the general system, their numbers in `left`.
   template <class Load, class Unload, class Skip>
   index_t run(Todo todo, index_t* left, Load load_right, Unload unload, Skip skip) {
-    index_t of[W], n_left = 0;
+    index_t of[W], rows[W], n_left = 0;
     const index_t fixed = map.w.shape.rows.nonnegative_start;
     for (index_t next = 0; next < todo.count;) {
       T flags{};
@@ -172,20 +197,36 @@ struct ChunkSensitivity {
         load_right(instances[used], todo[next], used);
         scatter.add(used, &instances[used], row_at + used * m);
         set_lane(flags, used, R(1));
+        rows[used] = fixed + active;
         of[used++] = next;
       }
-      unsigned good = (1u << used) - 1u;
+      if (!used) break;
+      for (index_t k = next; k < todo.count && k < next + W; k++) prefetch(todo[k]);
       set_active(most);
-      for (index_t k = next; used && k < todo.count && k < next + W; k++) prefetch_problem(problem, todo[k]);
-      if (used && by_working_set) {
-        good = working_set.solve(instances, used, row_at, m, fixed + most, map.e1, map.e2);
-        for (index_t j = 0; j < n; j++) map.u[j] = working_set.u[j];
-        for (index_t k = 0; k < fixed + most; k++) map.t[k] = working_set.t[k];
-      } else if (used) {
+      const index_t all = fixed + most;
+      double *right_x[W], *right_y[W];
+      for (int lane = 0; lane < W; lane++) {
+        if (lane < used) pad(lane, rows[lane], all);
+        const int from = lane < used ? lane : 0;
+        right_x[lane] = e1 + from * n;
+        right_y[lane] = e2 + from * m;
+      }
+      interleave(right_x, n, map.e1, index_t(1));
+      interleave(right_y, all, map.e2, index_t(1));
+      for (index_t k = all; k < padded(all); k++) map.e2[k] = T{};
+      unsigned good = (1u << used) - 1u;
+      const T *u = map.u, *t = map.t;
+      if (by_working_set) {
+        good = working_set.solve(instances, used, row_at, m, all, map.e1, map.e2);
+        u = working_set.u;
+        t = working_set.t;
+      } else {
         scatter.matrix(map.w.A, map.w.shape.m(), n);
         scatter.objective(map.w);
         solve_sensitivity(Alone{}, map, flags != T{});
       }
+      deinterleave(u, n, right_x, used);
+      deinterleave(t, all, right_y, used);
       counters.newton += used;
       counters.flops +=
           used * (factor_flops(map.w.shape) + 3 * (solve_flops(map.w.shape) + product_flops(map.w.shape)));
@@ -219,7 +260,8 @@ struct ChunkSensitivity {
   void load_tangent(Instance& instance, index_t i, int lane) {
     // r₁ = −(dP x + dq + dAᵀy), r₂ = −(dA x − db); the objective's tangent by the envelope theorem on the way.
     double objective = 0;
-    double *r1 = tangent_x, *r2 = tangent_y, *buffer = instance.column;
+    double *r1 = e1 + lane * n, *r2 = row_values, *buffer = instance.column;
+    const double *x = this->x + lane * n, *y = this->y + lane * m;
     for (index_t j = 0; j < n; j++) r1[j] = 0;
     if (job.P) {
       for (index_t a = 0; a < n; a++) {  // the symmetric part, as P is symmetric
@@ -255,10 +297,10 @@ struct ChunkSensitivity {
       r2[k] = r;
       objective -= y[k] * r;
     }
-    for (index_t j = 0; j < n; j++) set_lane(map.e1[j], lane, R(r1[j] * instance.D[j] * instance.c));
+    for (index_t j = 0; j < n; j++) r1[j] *= instance.D[j] * instance.c;
     for (index_t k = 0; k < m; k++) {
       const index_t at = slot[lane * m + k];
-      if (at >= 0) set_lane(map.e2[at], lane, R(r2[k] * instance.E[k]));
+      if (at >= 0) e2[lane * m + at] = r2[k] * instance.E[k];
       // ds = r₂ − A dx, once dx is known: an absent row has none.
       if (job.s) write(*job.s, type, i * job.s->batch + row(k) * job.s->row, r2[k]);
     }
@@ -267,13 +309,13 @@ struct ChunkSensitivity {
 
   void write_tangent(index_t i, int lane) {
     Instance& instance = instances[lane];
-    double* dx = tangent_x;
-    for (index_t j = 0; j < n; j++) dx[j] = double(get_lane(map.u[j], lane)) * cD(lane, j) / c(lane);
+    double* dx = e1 + lane * n;
+    for (index_t j = 0; j < n; j++) dx[j] *= instance.D[j];
     for (index_t j = 0; job.x && j < n; j++) write(*job.x, type, i * job.x->batch + j * job.x->row, dx[j]);
     for (index_t k = 0; job.y && k < m; k++) {
       const index_t at = slot[lane * m + k];
       write(*job.y, type, i * job.y->batch + row(k) * job.y->row,
-            at < 0 ? 0.0 : double(get_lane(map.t[at], lane)) * E(lane, at) / c(lane));
+            at < 0 ? 0.0 : e2[lane * m + at] * instance.E[k] / instance.c);
     }
     for (index_t k = 0; job.s && k < m; k++) {
       const index_t offset = i * job.s->batch + row(k) * job.s->row;
@@ -293,66 +335,63 @@ struct ChunkSensitivity {
   // ------------------------------------------------------------------------------------------ reverse
 
   index_t vjp(Todo todo, index_t* left) {
-    return run(
+    const index_t n_left = run(
         todo, left, [&](Instance& p, index_t i, int lane) { load_cotangent(p, i, lane); },
         [&](index_t i, int lane) { write_cotangent(i, lane); }, [&](index_t i) { write_zeros(i); });
+    finish_streams();
+    return n_left;
   }
 
   void load_cotangent(Instance& instance, index_t i, int lane) {
     // e₁ = x̄ − Aᵀs̄, e₂ = ȳ
-    double* e1 = tangent_x;
-    for (index_t j = 0; j < n; j++) e1[j] = job.x ? vector(*job.x, i, j) : 0.0;
-    for (index_t k = 0; k < m; k++) {
-      const bool gone = instance.absent[k];
-      const double s_bar = job.s && !gone && k >= job.rows.zero ? vector(*job.s, i, row(k)) : 0.0;
-      const double y_bar = job.y && !gone ? vector(*job.y, i, row(k)) : 0.0;
+    double *right = e1 + lane * n, *right_rows = e2 + lane * m;
+    if (job.x)
+      copy_row(*job.x, type, i * job.x->batch, job.x->row, n, right);
+    else
+      for (index_t j = 0; j < n; j++) right[j] = 0;
+    for (index_t k = job.rows.zero; job.s && k < m; k++) {
+      const double s_bar = instance.absent[k] ? 0.0 : vector(*job.s, i, row(k));
       if (s_bar != 0)
-        for (index_t j = 0; j < n; j++) e1[j] -= instance.A[k * n + j] * s_bar;
+        for (index_t j = 0; j < n; j++) right[j] -= instance.A[k * n + j] * s_bar;
+    }
+    for (index_t k = 0; k < m; k++) {
       const index_t at = slot[lane * m + k];
       if (at < 0) continue;
-      set_lane(map.e2[at], lane, R(y_bar * instance.E[k] / instance.c));
+      const double y_bar = job.y && !instance.absent[k] ? vector(*job.y, i, row(k)) : 0.0;
+      right_rows[at] = y_bar * instance.E[k] / instance.c;
     }
-    for (index_t j = 0; j < n; j++) set_lane(map.e1[j], lane, R(e1[j] * instance.D[j]));
+    for (index_t j = 0; j < n; j++) right[j] *= instance.D[j];
   }
 
   void write_cotangent(index_t i, int lane) {
     Instance& instance = instances[lane];
-    double *a = tangent_x, *cv = tangent_y;
+    const double *x = this->x + lane * n, *y = this->y + lane * m;
+    double *a = e1 + lane * n, *cv = row_values;
     const double objective = job.obj ? vector(*job.obj, i, 0) : 0.0;
-    for (index_t j = 0; j < n; j++) {
-      a[j] = double(get_lane(map.u[j], lane)) * cD(lane, j);
-      x[j] = vector(point.x, i, j);
-    }
+    for (index_t j = 0; j < n; j++) a[j] *= instance.D[j] * instance.c;
     for (index_t k = 0; k < m; k++) {
       const index_t at = slot[lane * m + k];
-      cv[k] = at < 0 ? 0.0 : double(get_lane(map.t[at], lane)) * E(lane, at);
-      y[k] = vector(point.y, i, row(k));  // an absent row's is 0
+      cv[k] = at < 0 ? 0.0 : e2[lane * m + at] * instance.E[k];
     }
     if (job.s)
       for (index_t k = job.rows.zero; k < m; k++)
         if (!absent(i, k)) cv[k] += vector(*job.s, i, row(k));
     // Envelope: obj adds ½xxᵀ, x, yxᵀ and −y.
     if (job.P) {
-      double* out = instance.P_copy;  // one triangle, mirrored: rounding must not make it asymmetric
-      for (index_t r = 0; r < n; r++) {
-        const double xr = x[r], ar = a[r], half = 0.5 * objective * xr;
-        for (index_t j = 0; j <= r; j++) out[r * n + j] = half * x[j] - 0.5 * (ar * x[j] + xr * a[j]);
-      }
-      for (index_t r = 0; r < n; r++)
-        for (index_t j = r + 1; j < n; j++) out[r * n + j] = out[j * n + r];
-      for (index_t r = 0; r < n; r++) emit(*job.P, job.P_sum, i, r, n, out + r * n);
+      double* const w = column;
+      for (index_t j = 0; j < n; j++) w[j] = 0.25 * objective * x[j] - 0.5 * a[j];
+      const Gradient out(*this, *job.P, job.P_sum, i, n, instance.P_copy);
+      symmetric_outer_product(x, w, n, [&](index_t r) { return out.row(r); });
+      out.finish();
     }
     if (job.q) {
-      for (index_t j = 0; j < n; j++) instance.column[j] = objective * x[j] - a[j];
-      emit_vector(*job.q, job.q_sum, i, n, instance.column);
+      for (index_t j = 0; j < n; j++) column[j] = objective * x[j] - a[j];
+      emit_vector(*job.q, job.q_sum, i, n, column);
     }
     if (job.A) {
-      for (index_t k = 0; k < m; k++) {
-        const double yk = y[k], ck = objective * yk - cv[k];
-        double* out = instance.column;
-        for (index_t j = 0; j < n; j++) out[j] = ck * x[j] - yk * a[j];
-        emit(*job.A, job.A_sum, i, row(k), n, out);
-      }
+      const Gradient out(*this, *job.A, job.A_sum, i, m, instance.A_copy);
+      for (index_t k = 0; k < m; k++) combine_row(objective * y[k] - cv[k], x, y[k], a, n, out.row(row(k)));
+      out.finish();
     }
     if (job.b) {
       for (index_t k = 0; k < m; k++) instance.row[row(k)] = cv[k] - objective * y[k];
@@ -360,12 +399,31 @@ struct ChunkSensitivity {
     }
   }
 
+  // A problem's gradient of a matrix of `count` rows of n: written where it belongs, or to a buffer first, if there are
+  // sums to be formed, numbers to be rounded, or more to be written in all than a cache holds.
+  struct Gradient {
+    static constexpr index_t kStreamed = index_t(1) << 21;  // numbers in the whole batch
+    ChunkSensitivity& chunk;
+    const gd_tensor& t;
+    double *sum, *place, *buffer;
+    index_t i, count, n;
+    bool streamed;
+
+    Gradient(ChunkSensitivity& chunk_, const gd_tensor& t_, double* sum_, index_t i_, index_t count_, double* buffer_)
+        : chunk(chunk_), t(t_), sum(sum_), place(nullptr), buffer(buffer_), i(i_), count(count_), n(chunk_.n) {
+      if (!sum && chunk.type == GD_FLOAT64 && t.col == 1) place = static_cast<double*>(t.data) + i * t.batch;
+      streamed = place && t.row == n && chunk.problem.batch * count * n >= kStreamed;
+    }
+    double* row(index_t r) const { return place && !streamed ? place + r * t.row : buffer + r * n; }
+    void finish() const {
+      if (streamed) stream_out(buffer, count * n, place);
+      for (index_t r = 0; !place && r < count; r++) chunk.emit(t, sum, i, r, n, buffer + r * n);
+    }
+  };
+
   void emit(const gd_tensor& t, double* sum, index_t i, index_t r, index_t count, const double* values) {
     if (sum) {
       for (index_t j = 0; j < count; j++) sum[r * count + j] += values[j];
-    } else if (type == GD_FLOAT64 && t.col == 1) {
-      double* out = static_cast<double*>(t.data) + i * t.batch + r * t.row;
-      for (index_t j = 0; j < count; j++) out[j] = values[j];
     } else {
       for (index_t j = 0; j < count; j++) write(t, type, i * t.batch + r * t.row + j * t.col, values[j]);
     }
