@@ -6,12 +6,12 @@
 
 namespace GD_NAMESPACE {
 
-// Rows of A, in place, times L⁻ᵀ, less their part in the span of Q, scaled to length one: a row for each member, so
-// that no member waits for another; otherwise as for one thread.
+// Rows of A, in place, times L⁻ᵀ and H, the first `free` columns of that scaled to length one: a row for each member,
+// so that no member waits for another; otherwise as for one thread.
 template <class E, class G>
-GD_HD void transform_rows(const G& g, const SymmetricTiles<E>& L, index_t n, const Bands<E>& Q, index_t Q_bands,
+GD_HD void transform_rows(const G& g, const SymmetricTiles<E>& L, index_t n, const Reflectors<E>& H, index_t free,
                           const Bands<E>& M, index_t bands, E* norm) {
-  const index_t blocks = tiles(n), columns = blocks * kTile;
+  const index_t blocks = tiles(n), width = padded(free);
   GD_NO_UNROLL for (index_t row = g.rank(); row < bands * kTile; row += g.size()) {
     E* m = &M.at(row, 0);
     E square[2] = {E{}, E{}};
@@ -36,24 +36,15 @@ GD_HD void transform_rows(const G& g, const SymmetricTiles<E>& L, index_t n, con
     }
     const E whole = square[0] + square[1];
     E length = whole;
-    GD_NO_UNROLL for (int pass = 0; Q_bands > 0 && pass < 2; pass++) {
-      if (pass == 1 && !(length < whole * E(kOrthogonalAgain))) break;
-      GD_NO_UNROLL for (index_t i = 0; i < Q_bands * kTile; i++) {
-        const E* q = &Q.at(i, 0);
-        E part[kTile] = {};
-        GD_NO_UNROLL for (index_t k = 0; k < columns; k += kTile) {
-          GD_UNROLL for (int r = 0; r < kTile; r++) { part[r] += m[(k + r) * kTile] * q[(k + r) * kTile]; }
-        }
-        const E c = (part[0] + part[1]) + (part[2] + part[3]);
-        GD_UNROLL_FOUR for (index_t k = 0; k < columns; k++) m[k * kTile] -= c * q[k * kTile];
-      }
+    if (H.count > 0) {
+      reflect_row(H, H.blocks(), m);
       length = E{};
-      GD_UNROLL_FOUR for (index_t k = 0; k < columns; k++) length += m[k * kTile] * m[k * kTile];
+      GD_UNROLL_FOUR for (index_t k = 0; k < free; k++) length += m[k * kTile] * m[k * kTile];
     }
     const bool outside = length > whole * E(kDependent);
     norm[row] = inverse_square_root(outside ? length : whole > E{} ? whole : E(1));
     const E scale = outside ? norm[row] : E{};
-    GD_UNROLL_FOUR for (index_t k = 0; k < columns; k++) m[k * kTile] *= scale;
+    GD_UNROLL_FOUR for (index_t k = 0; k < width; k++) m[k * kTile] = k < free ? m[k * kTile] * scale : E{};
   }
 }
 
@@ -84,9 +75,10 @@ GD_HD void solve_R_zero(const G& g, const ActiveSet<T, E>& s, T* w) {
 }
 
 template <class T, class E, class G>
-GD_HD void round_matrix(const G& g, const SinglePricing<T, E>& s, const Bands<E>& M, index_t rows, index_t) {
-  const index_t count = tiles(rows) * M.columns * kTile;
-  GD_NO_UNROLL for (index_t i = g.rank(); i < count; i += g.size()) s.M.data[i] = to_single(M.data[i]);
+GD_HD void round_matrix(const G& g, const SinglePricing<T, E>& s, const Bands<E>& M, index_t rows, index_t columns) {
+  GD_NO_UNROLL for (index_t band = 0; band < tiles(rows); band++) {
+    for (index_t k = g.rank(); k < columns * kTile; k += g.size()) s.M.band(band)[k] = to_single(M.band(band)[k]);
+  }
 }
 template <class T, class E, class G>
 GD_HD void round_slacks(const G& g, const SinglePricing<T, E>& s, const T* d, index_t rows) {
@@ -250,7 +242,7 @@ template <class T, class E, class G, int W>
 GD_HD unsigned choose_rows(const G& g, const ActiveSet<T, E>& s, const Places<W>& p, unsigned lanes, T size_base,
                            bool single, int (&chosen)[W], T& exact) {
   static_assert(W == 1, "a group works on one problem");
-  const index_t n = s.columns(), rows = padded(s.inequalities);
+  const index_t n = s.width(), rows = padded(s.inequalities);
   T least, which;
   exact = T{};
   if (!lanes) return 0;

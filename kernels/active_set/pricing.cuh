@@ -71,9 +71,13 @@ struct SinglePricing {
 
 #if !defined(__CUDACC__) && !defined(GD_GPU_LAYOUT)
 template <class T, class E>
-GD_HD void round_matrix(const Alone&, const SinglePricing<T, E, false>& s, const Bands<E>& M, index_t rows, index_t) {
-  const index_t count = (tiles(rows) + 1) / 2 * 2 * M.columns * kTile;
-  GD_NO_UNROLL for (index_t i = 0; i < count; i++) s.M.data[i] = to_single(M.data[i]);
+GD_HD void round_matrix(const Alone&, const SinglePricing<T, E, false>& s, const Bands<E>& M, index_t rows,
+                        index_t columns) {
+  GD_NO_UNROLL for (index_t band = 0; band < (tiles(rows) + 1) / 2 * 2; band++) {
+    const E* from = M.band(band);
+    auto* to = s.M.band(band);
+    GD_NO_UNROLL for (index_t k = 0; k < columns * kTile; k++) to[k] = to_single(from[k]);
+  }
 }
 template <class T, class E>
 GD_HD void round_slacks(const Alone&, const SinglePricing<T, E, false>& s, const T* d, index_t rows) {

@@ -37,64 +37,33 @@ GD_HD void band_squares(const E* m, index_t columns, E (&square)[kTile]) {
     GD_UNROLL for (int r = 0; r < kTile; r++) { square[r] += m[k * kTile + r] * m[k * kTile + r]; }
   }
 }
-// m −= m QᵀQ, in the rows and lanes of `update`.
+// Rows of A, in place, times L⁻ᵀ and H, the first `free` columns of that scaled to length one; `norm` becomes the
+// scale. A row with nothing there lies in the span of the equalities, and becomes zero.
 template <class E>
-GD_HD void remove_span(const Bands<E>& Q, index_t bands, index_t columns, E* m, const Mask<E> (&update)[kTile]) {
-  GD_NO_UNROLL for (index_t i = 0; i < bands; i++) {
-    const E* q = Q.band(i);
-    E c[kTile][kTile] = {};
-    update_tile<1>(c, m, q, columns);
-    GD_UNROLL for (int r = 0; r < kTile; r++) {
-      GD_UNROLL for (int e = 0; e < kTile; e++) { c[r][e] = select(update[r], c[r][e], E{}); }
-    }
-    GD_NO_UNROLL for (index_t k = 0; k < columns; k++) {
-      E row[kTile];
-      GD_UNROLL for (int r = 0; r < kTile; r++) { row[r] = m[k * kTile + r]; }
-      GD_UNROLL for (int e = 0; e < kTile; e++) {
-        E t = q[k * kTile + e];
-        keep_in_register(t);
-        GD_UNROLL for (int r = 0; r < kTile; r++) { row[r] -= c[r][e] * t; }
-      }
-      GD_UNROLL for (int r = 0; r < kTile; r++) { m[k * kTile + r] = row[r]; }
-    }
-  }
-}
-
-// Rows of A, in place, times L⁻ᵀ, less their part in the span of Q, scaled to length one; `norm` becomes the scale. A
-// row with nothing outside that span becomes zero.
-template <class E>
-GD_HD void transform_rows(const Alone&, const SymmetricTiles<E>& L, index_t n, const Bands<E>& Q, index_t Q_bands,
+GD_HD void transform_rows(const Alone&, const SymmetricTiles<E>& L, index_t n, const Reflectors<E>& H, index_t free,
                           const Bands<E>& M, index_t bands, E* norm) {
-  const index_t columns = padded(n);
+  const index_t columns = padded(n), width = padded(free);
   const E one = broadcast<E>(1);
   GD_NO_UNROLL for (index_t i = 0; i < bands; i++) {
     E* m = M.band(i);
-    E whole[kTile], square[kTile];
+    E whole[kTile], square[kTile], scale[kTile];
     substitute_band(L, n, m);
-    band_squares(m, columns, square);
-    GD_UNROLL for (int r = 0; r < kTile; r++) { whole[r] = square[r]; }
-    GD_NO_UNROLL for (int pass = 0; Q_bands > 0 && pass < 2; pass++) {
-      Mask<E> update[kTile], some = no_lane<E>();
-      GD_UNROLL for (int r = 0; r < kTile; r++) {
-        update[r] = pass == 0 ? every_lane<E>() : Mask<E>(square[r] < whole[r] * broadcast<E>(kOrthogonalAgain));
-        some = some | update[r];
-      }
-      if (!any(some)) break;
-      remove_span(Q, Q_bands, columns, m, update);
-      E now[kTile];
-      band_squares(m, columns, now);
-      GD_UNROLL for (int r = 0; r < kTile; r++) { square[r] = select(update[r], now[r], square[r]); }
+    band_squares(m, columns, whole);
+    GD_UNROLL for (int r = 0; r < kTile; r++) { square[r] = whole[r]; }
+    if (H.count > 0) {
+      reflect_band(H, H.blocks(), m);
+      band_squares(m, free, square);
     }
-    E scale[kTile];
     GD_UNROLL for (int r = 0; r < kTile; r++) {
       const Mask<E> outside = square[r] > whole[r] * broadcast<E>(kDependent);
       const E length = select(outside, square[r], select(whole[r] > E{}, whole[r], one));
       norm[i * kTile + r] = inverse_square_root(length);
       scale[r] = select(outside, norm[i * kTile + r], E{});
     }
-    GD_NO_UNROLL for (index_t k = 0; k < columns; k++) {
+    GD_NO_UNROLL for (index_t k = 0; k < free; k++) {
       GD_UNROLL for (int r = 0; r < kTile; r++) { m[k * kTile + r] = m[k * kTile + r] * scale[r]; }
     }
+    GD_NO_UNROLL for (index_t k = free * kTile; k < width * kTile; k++) m[k] = E{};
   }
 }
 
@@ -113,45 +82,24 @@ GD_HD T square_of(const G& g, const T* a, index_t n) {
   return g.sum(T(even + odd));
 }
 
-// Q_E and R_E from M_E. Returns the lanes whose equalities are independent; rows of zeros are passed over.
+// H and R_E from M_E, whose rows have length one. Returns the lanes whose equalities are independent, none of them
+// zero.
 template <class T, class E, class G>
-GD_HD Mask<E> orthonormalise_equalities(const G& g, const ActiveSet<T, E>& s) {
-  const index_t columns = padded(s.n), stride = padded(s.equalities);
+GD_HD Mask<E> reflect_equalities(const G& g, const ActiveSet<T, E>& s) {
+  const index_t stride = padded(s.equalities);
   Mask<E> good = every_lane<E>();
-  GD_NO_UNROLL for (index_t i = 0; i < s.equalities; i++) {
-    const index_t bands = tiles(i + 1);
-    for (index_t k = g.rank(); k < columns; k += g.size()) {
-      if (i % kTile == 0)
-        for (int r = 0; r < kTile; r++) s.Q_zero.at(i + r, k) = E{};
-      s.row_zero[k] = s.M_zero.at(i, k);
-    }
-    g.sync();
-    const E whole = square_of(g, s.row_zero, columns);
-    remove_projection(g, s.Q_zero, bands, columns, s.h_zero, s.row_zero);
-    g.sync();
-    E beyond = square_of(g, s.row_zero, columns);
-    const Mask<E> again = beyond < whole * broadcast<E>(kOrthogonalAgain);
-    for (index_t j = g.rank(); j < i; j += g.size()) s.R_zero[j * stride + i] = s.h_zero[j];
-    if (any(again)) {
-      for (index_t k = g.rank(); k < columns; k += g.size()) s.spare_E[k] = s.row_zero[k];
-      g.sync();
-      remove_projection(g, s.Q_zero, bands, columns, s.h_zero, s.row_zero);
-      g.sync();
-      for (index_t j = g.rank(); j < i; j += g.size()) s.R_zero[j * stride + i] += select(again, s.h_zero[j], E{});
-      for (index_t k = g.rank(); k < columns; k += g.size()) s.row_zero[k] = select(again, s.row_zero[k], s.spare_E[k]);
-      g.sync();
-      beyond = select(again, square_of(g, s.row_zero, columns), beyond);
-    }
-    const Mask<E> outside = beyond > whole * broadcast<E>(kDependent);
-    good = good & (outside | negate(whole > E{}));
-    const E inverse = select(outside, inverse_square_root(maximum(beyond, broadcast<E>(1e-300))), E{});
-    for (index_t k = g.rank(); k < columns; k += g.size()) s.Q_zero.at(i, k) = s.row_zero[k] * inverse;
-    if (g.rank() == 0) {
-      s.R_zero[i * stride + i] = beyond * inverse;
-      s.R_zero_inverse[i] = inverse;
-    }
-    g.sync();
+  GD_NO_UNROLL for (index_t block = 0; block < s.H.blocks(); block++) {
+    reflect_rows(g, s.H, block, s.M_zero.band(block));
+    const index_t end = (block + 1) * kTile < s.equalities ? (block + 1) * kTile : s.equalities;
+    for (index_t i = block * kTile; i < end; i++)
+      good = good & (i < s.n ? make_reflector(g, s.H, i, s.R_zero, stride, kDependent) : no_lane<E>());
+    make_triangle(g, s.H, block);
   }
+  for (index_t i = g.rank(); i < s.equalities; i += g.size()) {
+    const E d = s.R_zero[i * stride + i];
+    s.R_zero_inverse[i] = broadcast<E>(1) / select(d == E{}, broadcast<E>(1), d);
+  }
+  g.sync();
   return good;
 }
 
@@ -183,12 +131,12 @@ template <class T, class E, class G>
 GD_HD Mask<E> prepare_matrices(const G& g, const ActiveSet<T, E>& s, bool single) {
   const index_t n = s.n;
   const Mask<E> good = factorise_objective(g, s);
-  transform_rows(g, s.L, n, s.Q_zero, 0, s.M_zero, tiles(s.equalities), s.norm_zero);
+  transform_rows(g, s.L, n, no_reflectors<E>(), n, s.M_zero, tiles(s.equalities), s.norm_zero);
   g.sync();
-  const Mask<E> independent = orthonormalise_equalities<T, E>(g, s);
-  transform_rows(g, s.L, n, s.Q_zero, tiles(s.equalities), s.M, tiles(s.inequalities), s.norm);
+  const Mask<E> independent = reflect_equalities(g, s);
+  transform_rows(g, s.L, n, s.H, s.free, s.M, tiles(s.inequalities), s.norm);
   g.sync();
-  if (single) round_matrix(g, s.pricing, s.M, s.inequalities, padded(n));
+  if (single) round_matrix(g, s.pricing, s.M, s.inequalities, s.width());
   return good & independent;
 }
 
@@ -223,25 +171,24 @@ GD_HD void solve_R_zero(const Alone&, const ActiveSet<T, E>& s, T* w) {
 // base and d from q and b. `products` as in verify.cuh.
 template <class T, class E, class G, class Products>
 GD_HD void prepare_vectors(const G& g, const ActiveSet<T, E>& s, bool single, Products products) {
-  const index_t columns = s.columns(), bands = (tiles(s.inequalities) + 1) / 2 * 2, zero_bands = tiles(s.equalities);
+  const index_t columns = s.columns(), bands = (tiles(s.inequalities) + 1) / 2 * 2;
   for (index_t j = g.rank(); j < columns; j += g.size()) s.base[j] = s.q[j];
   g.sync();
   solve_lower(g, s.L, s.n, s.base);
   g.sync();
   if (s.equalities > 0) {
-    multiply_bands(g, s.M_zero, zero_bands, columns, s.base, s.w_zero);
-    g.sync();
-    for (index_t k = g.rank(); k < s.equalities; k += g.size()) s.w_zero[k] += s.b_zero[k] * s.norm_zero[k];
-    for (index_t k = s.equalities + g.rank(); k < zero_bands * kTile; k += g.size()) s.w_zero[k] = T{};
+    reflect(g, s.H, s.base, s.block);
+    for (index_t k = g.rank(); k < s.equalities; k += g.size()) s.w_zero[k] = s.b_zero[k] * s.norm_zero[k];
     g.sync();
     solve_R_zero_transposed(g, s, s.w_zero);
     g.sync();
-    subtract_transposed(g, s.Q_zero, zero_bands, columns, s.w_zero, s.base);
+    for (index_t k = g.rank(); k < s.equalities; k += g.size()) s.base[s.n - 1 - k] = -s.w_zero[k];
     g.sync();
-    // The slacks at the equalities' solution, from the problem's own data: M has lost what lies in their span.
+    // The slacks where all other coordinates are zero, from the problem's own data: M has lost the last columns.
     for (index_t j = g.rank(); j < columns; j += g.size()) s.x[j] = -s.base[j];
     for (index_t k = g.rank(); k < s.inequalities; k += g.size()) s.y[k] = T{};
     g.sync();
+    reflect_back(g, s.H, s.x, s.block);
     solve_lower_transposed(g, s.L, s.n, s.x);
     g.sync();
     products.inequalities(false);

@@ -32,7 +32,7 @@ GD_HD int change_limit(index_t n, index_t rows) { return int(4 * (n + rows) + 40
 template <class T, class E, class G, int W>
 GD_HD T fetch_rows(const G& g, const ActiveSet<T, E>& s, unsigned lanes, const int (&ids)[W]) {
   constexpr index_t kLanes = Scalar<E>::lanes;  // 1 where the matrix is shared
-  const index_t n = s.columns();
+  const index_t n = s.width();
   const Mask<T> here = lane_mask<T>(lanes);
   const Real<T>*from[W], *d[W];
   for (int l = 0; l < W; l++) {
@@ -68,7 +68,7 @@ GD_HD T at_places(const ActiveSet<T, E>& s, const Places<W>& p, int place, const
 // u and the multipliers of the working set, from its rows alone.
 template <class T, class E, class G, int W>
 GD_HD void solve_working_set(const G& g, const ActiveSet<T, E>& s, const Places<W>& p) {
-  const index_t n = s.columns();
+  const index_t n = s.width();
   g.sync();
   for (int i = g.rank(); i < p.bands * kTile; i += g.size()) s.w[i] = -at_places(s, p, i, s.d);
   for (index_t k = g.rank(); k < n; k += g.size()) s.u[k] = T{};
@@ -118,7 +118,7 @@ GD_HD void enter_rows(const G& g, const ActiveSet<T, E>& s, Places<W>& p, const 
     int ids[W];
     for (int l = 0; l < W; l++) {
       ids[l] = guess[i * W + l];
-      if (ids[l] >= 0 && p.used[l] < s.n - s.equalities) lanes |= 1u << l;
+      if (ids[l] >= 0 && p.used[l] < s.free) lanes |= 1u << l;
     }
     if (!lanes) continue;
     fetch_rows(g, s, lanes, ids);
@@ -136,7 +136,7 @@ GD_HD void enter_rows(const G& g, const ActiveSet<T, E>& s, Places<W>& p, const 
 template <class T, class E, int W>
 GD_HD unsigned choose_rows(const Alone& g, const ActiveSet<T, E>& s, const Places<W>& p, unsigned lanes, T size_base,
                            bool single, int (&chosen)[W], T& exact) {
-  const index_t n = s.columns(), rows = (s.inequalities + 2 * kTile - 1) / (2 * kTile) * (2 * kTile);
+  const index_t n = s.width(), rows = (s.inequalities + 2 * kTile - 1) / (2 * kTile) * (2 * kTile);
   T least, which;
   const T size = square_root(square_of(g, s.u, n)) + size_base;
   const T allowed = -size * broadcast<T>(kViolation);
@@ -185,7 +185,7 @@ GD_HD T first_to_leave(const Alone&, const ActiveSet<T, E>& s, int most, T& leav
 template <class T, class E, class G, int W>
 GD_HD void pivot(const G& g, const ActiveSet<T, E>& s, Places<W>& p, Progress<W>& progress, unsigned lanes,
                  bool single) {
-  const index_t n = s.columns();
+  const index_t n = s.width();
   const int limit = change_limit(s.n, s.equalities + s.inequalities);
   const T never = broadcast<T>(1e300);
   const T size_base = square_root(square_of(g, s.base, n));
@@ -215,7 +215,7 @@ GD_HD void pivot(const G& g, const ActiveSet<T, E>& s, Places<W>& p, Progress<W>
     T leaving;
     const T until_leaves = first_to_leave(g, s, p.most, leaving);
     T room{};
-    for (int l = 0; l < W; l++) set_lane(room, l, Real<T>(p.used[l] < s.n - s.equalities ? 1 : 0));
+    for (int l = 0; l < W; l++) set_lane(room, l, Real<T>(p.used[l] < s.free ? 1 : 0));
     const Mask<T> independent = (beyond > square * broadcast<T>(kDependent)) & (room > T{});
     const T until_holds = select(independent, T(-slack / maximum(beyond, broadcast<T>(1e-300))), never);
     const unsigned blocked = lane_bits<T>((until_holds >= never) & (until_leaves >= never)) & stepping;

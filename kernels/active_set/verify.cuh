@@ -29,7 +29,7 @@ GD_HD PointSize<T> point_size(const G& g, const ActiveSet<T, E>& s) {
   const index_t n = s.columns();
   T sums[3] = {T{}, T{}, T{}};
   for (index_t j = g.rank(); j < n; j += g.size()) {
-    const T u = s.u[j], base = s.base[j], x = u - base;
+    const T u = j < s.width() ? s.u[j] : T{}, base = s.base[j], x = u - base;
     sums[0] += x * x;
     sums[1] += u * u;
     sums[2] += base * base;
@@ -41,9 +41,10 @@ GD_HD PointSize<T> point_size(const G& g, const ActiveSet<T, E>& s) {
 // x, y and the tight rows, out of u and the working set.
 template <class T, class E, class G, int W>
 GD_HD void take_point(const G& g, const ActiveSet<T, E>& s, const Places<W>& p) {
-  for (index_t k = g.rank(); k < s.columns(); k += g.size()) s.x[k] = s.u[k] - s.base[k];
+  for (index_t k = g.rank(); k < s.columns(); k += g.size()) s.x[k] = (k < s.width() ? s.u[k] : T{}) - s.base[k];
   for (index_t k = g.rank(); k < s.inequalities; k += g.size()) s.y[k] = s.tight[k] = T{};
   g.sync();
+  if (s.equalities > 0) reflect_back(g, s.H, s.x, s.block);
   solve_lower_transposed(g, s.L, s.n, s.x);
   for (int i = g.rank(); i < p.most; i += g.size())
     for (int l = 0; l < W; l++) {

@@ -62,7 +62,7 @@ GD_HD void squares_of(const Alone& g, const T* a, const T* b, index_t n, T& squa
 // h = Q row, z = row − Qᵀh; returns |z|², and |row|² in `square`. Orthogonalised twice in the lanes that need it.
 template <class T, class E, class G, int W>
 GD_HD T project(const G& g, const ActiveSet<T, E>& s, const Places<W>& p, unsigned lanes, T& square) {
-  const index_t n = s.columns();
+  const index_t n = s.width();
   for (index_t k = g.rank(); k < n; k += g.size()) s.z[k] = s.row[k];
   g.sync();
   remove_projection(g, s.Q, p.bands, n, s.h, s.z);
@@ -124,7 +124,7 @@ GD_HD void append(const G& g, const ActiveSet<T, E>& s, Places<W>& p, unsigned l
     if (lanes >> l & 1u) places = p.used[l] + 1 > places ? p.used[l] + 1 : places;
   grow(g, s, p, places);
   const T length_inverse = inverse_square_root(maximum(square, broadcast<T>(1e-300))), length = square * length_inverse;
-  const index_t n = s.columns();
+  const index_t n = s.width();
   for (index_t k = g.rank(); k < n; k += g.size()) s.z[k] = s.z[k] * length_inverse;
   for_each_place(lanes, p.used, [&](int place, unsigned here) GD_LAMBDA {
     const Mask<T> m = lane_mask<T>(here);
@@ -160,7 +160,7 @@ GD_HD void move_up(const Alone&, const ActiveSet<T, E>& s, const Places<W>& p, u
 // again.
 template <class T, class E, class G, int W>
 GD_HD void drop(const G& g, const ActiveSet<T, E>& s, Places<W>& p, unsigned lanes, T leaving) {
-  const index_t n = s.columns(), most = p.most;
+  const index_t n = s.width(), most = p.most;
   leaving = select(lane_mask<T>(lanes), leaving, broadcast<T>(1e9));
   index_t first = most;
   for (int l = 0; l < W; l++) {

@@ -70,7 +70,7 @@ struct WorkingSetSystem {
       for (index_t j = n; j < padded(n); j++) s.M_zero.at(k, j) = T{};
     }
     unsigned good = lane_bits<T>(factorise_objective(g, s)) & ((1u << used) - 1u);
-    transform_rows(g, s.L, n, s.Q_zero, 0, s.M_zero, tiles(rows), s.norm_zero);
+    transform_rows(g, s.L, n, no_reflectors<T>(), n, s.M_zero, tiles(rows), s.norm_zero);
     good &= lane_bits<T>(factorise_gram(rows));
     if (!good) return 0;
     for (index_t j = 0; j < padded(n); j++) u[j] = T{}, r1[j] = j < n ? e1[j] : T{};
