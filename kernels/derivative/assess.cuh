@@ -17,8 +17,7 @@ GD_HD Residuals<T> assess(const G& g, const MapState<T>& i) {
   GD_NO_UNROLL for (index_t j = g.rank(); j < shape.n; j += g.size()) {
     const T unit = i.unit_x[j], r = i.Px[j] + i.w.q[j] + i.Ay[j];
     rx = maximum(absolute(T(r * unit)), rx);
-    dual_relative =
-        maximum(T(absolute(r) / row_size(i.w.q[j], i.Px[j], i.Ay[j], reach_y, T(one / unit))), dual_relative);
+    dual_relative = maximum(relative_residual(r, i.w.q[j], i.Px[j], i.Ay[j], reach_y, T(one / unit)), dual_relative);
     xPx += i.x[j] * i.Px[j];
     qx += i.w.q[j] * i.x[j];
   }
@@ -26,8 +25,7 @@ GD_HD Residuals<T> assess(const G& g, const MapState<T>& i) {
   GD_NO_UNROLL for (index_t k = g.rank(); k < shape.m(); k += g.size()) {
     const T unit = i.unit_z[k], r = i.Ax[k] + i.s[k] - i.w.b[k];
     rz = maximum(absolute(T(r * unit)), rz);
-    primal_relative =
-        maximum(T(absolute(r) / row_size(i.w.b[k], i.Ax[k], i.s[k], reach_x, T(one / unit))), primal_relative);
+    primal_relative = maximum(relative_residual(r, i.w.b[k], i.Ax[k], i.s[k], reach_x, T(one / unit)), primal_relative);
     by += i.w.b[k] * i.y[k];
   }
   const T inverse_cost = one / i.cost_scale, half = broadcast<T>(0.5);

@@ -24,13 +24,13 @@ GD_HD T map_residual(const G& g, const MapState<T>& i) {
   GD_NO_UNROLL for (index_t j = g.rank(); j < shape.n; j += g.size()) {
     const T r = -(i.Px[j] + i.w.q[j] + i.Ay[j]);
     i.e1[j] = r;
-    relative = maximum(T(absolute(r) / row_size(i.w.q[j], i.Px[j], i.Ay[j], reach_y, one)), relative);
+    relative = maximum(T(absolute(r) / maximum(row_size(i.w.q[j], i.Px[j], i.Ay[j], one), reach_y)), relative);
     sum += r;
   }
   GD_NO_UNROLL for (index_t k = g.rank(); k < shape.m(); k += g.size()) {
     const T r = -(i.Ax[k] + i.s[k] - i.w.b[k]);
     i.e2[k] = r;
-    relative = maximum(T(absolute(r) / row_size(i.w.b[k], i.Ax[k], i.s[k], reach_x, one)), relative);
+    relative = maximum(T(absolute(r) / maximum(row_size(i.w.b[k], i.Ax[k], i.s[k], one), reach_x)), relative);
     sum += r;
   }
   return select(is_tame(g.sum(sum)), g.max(relative), broadcast<T>(1e30));

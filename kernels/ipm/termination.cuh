@@ -8,7 +8,7 @@ namespace GD_NAMESPACE {
 template <class T>
 struct Residuals {
   T primal, dual;                    // ‖Ax + s − b‖∞, ‖Px + q + Aᵀz‖∞
-  T primal_relative, dual_relative;  // the largest entry, each divided by `row_size` of its row
+  T primal_relative, dual_relative;  // the largest `relative_residual` of a row
   T objective, dual_objective, gap;
   T mu;                            // (sᵀz + τκ)/(ν + 1)
   T gap_residual;                  // r_τ = qᵀx + bᵀz + κ + xᵀPx/τ
@@ -20,11 +20,18 @@ struct Residuals {
 };
 
 // What a row's residual is compared with: its own terms, or one in the problem's own units, whichever is largest. Row
-// by row, so that one huge entry (a bound of 1e10, say) does not excuse the others. `reach` bounds the terms that
-// cancelled.
+// by row, so that one huge entry (a bound of 1e10, say) does not excuse the others.
 template <class T>
-GD_HD T row_size(T a, T b, T c, T reach, T one) {
-  return maximum(maximum(maximum(absolute(a), absolute(b)), maximum(absolute(c), reach)), one);
+GD_HD T row_size(T a, T b, T c, T one) {
+  return maximum(maximum(absolute(a), absolute(b)), maximum(absolute(c), one));
+}
+
+// The same as a part of that, beyond what rounding may have left of terms as large as `reach` that cancelled: no more
+// of them is excused, or a point far enough away would solve an infeasible problem.
+template <class T>
+GD_HD T relative_residual(T r, T a, T b, T c, T reach, T one) {
+  const T rounding = broadcast<T>(sizeof(Real<T>) == 8 ? 1e-14 : 4e-6);
+  return maximum(T(absolute(r) - reach * rounding), T{}) / row_size(a, b, c, one);
 }
 
 // ‖x‖∞ and ‖z‖∞.
@@ -52,7 +59,7 @@ GD_HD Residuals<T> compute_residuals(const G& g, const InteriorState<T>& i) {
     rx = maximum(absolute(T(r * unit)), rx);
     Px = maximum(absolute(T(i.Px[j] * unit)), Px);
     Az = maximum(absolute(T(i.Az[j] * unit)), Az);
-    dual_relative = maximum(T(absolute(r) / row_size(qj, i.Px[j], i.Az[j], reach_z, T(tau / unit))), dual_relative);
+    dual_relative = maximum(relative_residual(r, qj, i.Px[j], i.Az[j], reach_z, T(tau / unit)), dual_relative);
     Px_size = maximum(absolute(i.Px[j]), Px_size);
     Az_size = maximum(absolute(i.Az[j]), Az_size);
     xPx += i.x[j] * i.Px[j];
@@ -67,7 +74,7 @@ GD_HD Residuals<T> compute_residuals(const G& g, const InteriorState<T>& i) {
     i.rz[k] = r;
     rz = maximum(absolute(T(r * unit)), rz);
     slack = maximum(absolute(T(a * unit)), slack);
-    primal_relative = maximum(T(absolute(r) / row_size(bk, i.Ax[k], i.s[k], reach_x, T(tau / unit))), primal_relative);
+    primal_relative = maximum(relative_residual(r, bk, i.Ax[k], i.s[k], reach_x, T(tau / unit)), primal_relative);
     slack_size = maximum(absolute(a), slack_size);
     const T product = i.w.b[k] * i.z[k];
     bz += product;
