@@ -17,6 +17,7 @@
 namespace GD_NAMESPACE {
 
 constexpr double kNegativeMultiplier = 1e-13;  // of the largest: what rounding may leave below zero
+constexpr double kGuessDependent = 1e-12;      // more than a step asks for: a guess may hold rows nearly dependent
 
 // How a lane's iteration stands.
 template <int W>
@@ -110,26 +111,99 @@ GD_HD void settle(const G& g, const ActiveSet<T, E>& s, Places<W>& p, Progress<W
   g.sync();
 }
 
-// Rows `ids` [most, W] (−1: none) into the working set where they are independent of it: a start from a guess.
+// The rows of a guess that go to `ids`, in the lanes that have one and room for it.
+template <class T, class E, int W>
+GD_HD unsigned next_of_guess(const ActiveSet<T, E>& s, const Places<W>& p, const int* guess, int i, int (&ids)[W]) {
+  unsigned lanes = 0;
+  for (int l = 0; l < W; l++) {
+    ids[l] = guess[i * W + l];
+    if (ids[l] >= 0 && p.used[l] < s.free) lanes |= 1u << l;
+  }
+  return lanes;
+}
+
+// Rows `guess` [most, W] (−1: none) into the working set where they are independent of it: a start from a guess.
 template <class T, class E, class G, int W>
 GD_HD void enter_rows(const G& g, const ActiveSet<T, E>& s, Places<W>& p, const int* guess, int most) {
   for (int i = 0; i < most; i++) {
-    unsigned lanes = 0;
     int ids[W];
-    for (int l = 0; l < W; l++) {
-      ids[l] = guess[i * W + l];
-      if (ids[l] >= 0 && p.used[l] < s.free) lanes |= 1u << l;
-    }
+    const unsigned lanes = next_of_guess(s, p, guess, i, ids);
     if (!lanes) continue;
     fetch_rows(g, s, lanes, ids);
     g.sync();
     T square;
     const T beyond = project(g, s, p, lanes, square);
-    // More than a step asks for: a guess may hold rows that are nearly dependent.
-    const unsigned independent = lane_bits<T>(beyond > square * broadcast<T>(1e-12)) & lanes;
+    const unsigned independent = lane_bits<T>(beyond > square * broadcast<T>(kGuessDependent)) & lanes;
     if (independent) append(g, s, p, independent, beyond, T{}, ids);
   }
 }
+#if !defined(__CUDACC__) && !defined(GD_GPU_LAYOUT)
+// The same for one thread, kTile rows at a time: they lose their part in the span of the rows before them together, and
+// only then one by one. A row that lost digits to that begins anew by itself.
+template <class T, class E, int W>
+GD_HD void enter_rows(const Alone& g, const ActiveSet<T, E>& s, Places<W>& p, const int* guess, int most) {
+  const index_t n = s.width();
+  for (int first = 0; first < most; first += kTile) {
+    const int count = most - first < kTile ? most - first : kTile;
+    int ids[kTile][W];
+    unsigned lanes[kTile] = {};
+    for (int r = 0; r < kTile; r++) {
+      if (r < count) lanes[r] = next_of_guess(s, p, guess, first + r, ids[r]);
+      if (lanes[r]) fetch_rows(g, s, lanes[r], ids[r]);
+      const Mask<T> here = lane_mask<T>(lanes[r]);
+      for (index_t k = 0; k < n; k++) s.panel[k * kTile + r] = select(here, s.row[k], T{});
+    }
+    T square[kTile];
+    band_squares(s.panel, n, square);
+    const int bands = p.bands;
+    for (int band = 0; band < bands; band++) {
+      const T* q = s.Q.band(band);
+      T c[kTile][kTile] = {};
+      update_tile<1>(c, s.panel, q, n);
+      GD_UNROLL for (int r = 0; r < kTile; r++) {
+        GD_UNROLL for (int b = 0; b < kTile; b++) { s.panel_h[(band * kTile + b) * kTile + r] = c[r][b]; }
+      }
+      subtract_tile(c, q, n, s.panel);
+    }
+    for (index_t i = bands * kTile; i < s.room; i++)
+      for (int r = 0; r < kTile; r++) s.panel_h[i * kTile + r] = T{};
+    for (int r = 0; r < count; r++) {
+      if (!lanes[r]) continue;
+      for (index_t k = 0; k < n; k++) s.z[k] = s.panel[k * kTile + r];
+      T beyond = square_of(g, s.z, n);
+      const Mask<T> again = (beyond < square[r] * broadcast<T>(kOrthogonalAgain)) & lane_mask<T>(lanes[r]);
+      if (any(again)) {
+        T ignored;
+        fetch_rows(g, s, lanes[r], ids[r]);
+        beyond = select(again, project(g, s, p, lane_bits<T>(again), ignored), beyond);
+        for (index_t k = 0; k < n; k++) s.z[k] = select(again, s.z[k], s.panel[k * kTile + r]);
+      }
+      for (int i = 0; i < p.bands * kTile; i++) s.h[i] = select(again, s.h[i], s.panel_h[i * kTile + r]);
+      unsigned enter = lane_bits<T>(beyond > square[r] * broadcast<T>(kGuessDependent)) & lanes[r];
+      for (int l = 0; l < W; l++)
+        if (p.used[l] >= s.free) enter &= ~(1u << l);
+      if (!enter) continue;
+      int places[W];
+      for (int l = 0; l < W; l++) places[l] = p.used[l];
+      append(g, s, p, enter, beyond, T{}, ids[r]);
+      const Mask<T> entered = lane_mask<T>(enter);
+      for (int later = r + 1; later < count; later++) {
+        T even{}, odd{};
+        for (index_t k = 0; k < n; k += 2) {
+          even += s.panel[k * kTile + later] * s.z[k];
+          odd += s.panel[(k + 1) * kTile + later] * s.z[k + 1];
+        }
+        const T c = select(entered, T(even + odd), T{});
+        for (index_t k = 0; k < n; k++) s.panel[k * kTile + later] -= c * s.z[k];
+        for_each_place(enter, places, [&](int place, unsigned here) GD_LAMBDA {
+          T& h = s.panel_h[place * kTile + later];
+          h = select(lane_mask<T>(here), c, h);
+        });
+      }
+    }
+  }
+}
+#endif
 
 // The rows that are violated most, in `lanes`, into s.row: their numbers in `chosen` and their slacks in `exact`.
 // Returns the lanes where one is violated by more than rounding explains.

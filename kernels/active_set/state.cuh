@@ -49,6 +49,7 @@ struct ActiveSet {
   T *spare_zero, *spare_rows;  // [rows] scratch
   T *h, *r, *w, *multiplier;   // [room] coordinates in Q; M_W's combination; scratch
   T *f, *certificate;          // [room] right-hand sides, see kkt.cuh; why there is no feasible point
+  T *panel, *panel_h;          // rows that enter together, [columns, kTile], and what they have in Q's span, by places
   int* ids;                    // [room, W] which inequality a place of the working set holds
 
   GD_HD index_t columns() const { return padded(n); }
@@ -97,6 +98,13 @@ struct ByteCarver {
   }
 };
 
+// Whether rows of a guess enter several at a time: a group of several members gains nothing by it.
+#if defined(__CUDACC__) || defined(GD_GPU_LAYOUT)
+constexpr int kEntersByPanels = 0;
+#else
+constexpr int kEntersByPanels = 1;
+#endif
+
 // Places of a row of R in memory. Neighbouring threads of a GPU read neighbouring rows, a few places at once: those
 // must not begin at one bank.
 #if defined(__CUDACC__) || defined(GD_GPU_LAYOUT)
@@ -139,6 +147,8 @@ GD_HD void carve_vectors(ActiveSet<T, E>& s, ByteCarver& memory) {
   memory.take_each(kTile, s.block);
   memory.take_each(padded(s.equalities), s.b_zero, s.w_zero, s.y_zero, s.slack_zero, s.spare_zero);
   memory.take_each(even, s.b, s.d, s.y, s.tight, s.slack, s.spare_rows);
+  s.panel = memory.template take<T>(kEntersByPanels * n * kTile);
+  s.panel_h = memory.template take<T>(kEntersByPanels * s.room * kTile);
   s.ids = memory.template take<int>(s.room * ActiveSet<T, E>::W);
 }
 

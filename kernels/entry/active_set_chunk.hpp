@@ -23,6 +23,16 @@ struct LaneData {
     for (int l = 0; l < kMatrices; l++) src[l] = base[l] + offset;
     interleave(src, count, out, index_t(kTile));
   }
+  // Rows [first, first + kTile), zeros from row `end` on, as a band.
+  void band_into(const double* const* base, index_t first, index_t end, index_t n, E* band) const {
+    for (index_t r = 0; r < kTile; r++) {
+      if (first + r < end) {
+        row_into(base, (first + r) * n, n, band + r);
+      } else {
+        for (index_t j = 0; j < n; j++) band[j * kTile + r] = E{};
+      }
+    }
+  }
   // P's lower triangle and A's rows.
   void matrices(const ActiveSet<T, E>& s) const {
     const index_t n = s.n, e = s.equalities;
@@ -82,46 +92,46 @@ template <class T, class E>
 struct DataProducts {
   const ActiveSet<T, E>& s;
   const LaneData<T, E>& data;
-  E* band;  // [kTile rows of n]
+  E* band;               // [kTile rows of n]
+  const E *P, *AE, *AI;  // P, and A's equality and inequality rows, in such bands already; null where they are not
 
   void objective(bool magnitudes) const {
     const T* x = point(magnitudes);
-    for (index_t i = 0; i < s.n; i += kTile) rows(data.P, i, s.n, magnitudes, x, s.Px + i, nullptr);
+    for (index_t i = 0; i < s.n; i += kTile) rows(data.P, P, i, i, s.n, magnitudes, x, s.Px + i, nullptr);
   }
   void inequalities(bool magnitudes) const {
     const index_t e = s.equalities, m = e + s.inequalities;
     const T* x = point(magnitudes);
     for (index_t j = 0; j < s.columns(); j++) s.Ay[j] = T{};
-    for (index_t k = e; k < m; k += kTile) rows(data.A, k, m, magnitudes, x, s.slack + k - e, s.y + k - e);
+    for (index_t k = 0; k < s.inequalities; k += kTile)
+      rows(data.A, AI, k, e + k, m, magnitudes, x, s.slack + k, s.y + k);
   }
   void equalities(bool magnitudes) const {
     const T* x = point(magnitudes);
     for (index_t k = 0; k < s.equalities; k += kTile)
-      rows(data.A, k, s.equalities, magnitudes, x, s.slack_zero + k, s.y_zero + k);
+      rows(data.A, AE, k, k, s.equalities, magnitudes, x, s.slack_zero + k, s.y_zero + k);
   }
   const T* point(bool magnitudes) const {
     if (!magnitudes) return s.x;
     for (index_t j = 0; j < s.columns(); j++) s.row[j] = absolute(s.x[j]);
     return s.row;
   }
-  void rows(const double* const* matrix, index_t first, index_t end, bool magnitudes, const T* x, T* product,
-            const T* y) const {
+  // Rows [first, first + kTile) of a matrix that ends at row `end`; they are the band of row `at` where it is in bands.
+  void rows(const double* const* matrix, const E* bands, index_t at, index_t first, index_t end, bool magnitudes,
+            const T* x, T* product, const T* y) const {
     const index_t n = s.n;
-    for (index_t r = 0; r < kTile; r++) {
-      if (first + r < end) {
-        data.row_into(matrix, (first + r) * n, n, band + r);
-      } else {
-        for (index_t j = 0; j < n; j++) band[j * kTile + r] = E{};
-      }
+    const E* here = bands ? bands + at * n : band;
+    if (!bands) data.band_into(matrix, first, end, n, band);
+    if (magnitudes) {
+      for (index_t i = 0; i < n * kTile; i++) band[i] = absolute(here[i]);
+      here = band;
     }
-    if (magnitudes)
-      for (index_t i = 0; i < n * kTile; i++) band[i] = absolute(band[i]);
     T weight[kTile];
     for (index_t r = 0; y && r < kTile; r++) {
       weight[r] = first + r < end ? y[r] : T{};
       if (magnitudes) weight[r] = absolute(weight[r]);
     }
-    band_products(band, n, x, product, y ? weight : nullptr, s.Ay);
+    band_products(here, n, x, product, y ? weight : nullptr, s.Ay);
   }
 };
 
@@ -142,10 +152,11 @@ struct ChunkActiveSet {
   E* band;                // see DataProducts
   double *x, *y, *slack;  // results of each lane [W, n], [W, m] where they cannot be written in place
   int *guess, *left;
-  double* shared_A;  // [m, n] in kernel row order
-  bool* prepared;    // shared matrices: kept between the chunks of a thread
-  bool* sound;       // whether they are any good
-  bool* known;       // see Instance::gather
+  double* shared_A;                  // [m, n] in kernel row order
+  E *P_bands, *AE_bands, *AI_bands;  // shared matrices, see DataProducts
+  bool* prepared;                    // shared matrices: kept between the chunks of a thread
+  bool* sound;                       // whether they are any good
+  bool* known;                       // see Instance::gather
 
   static index_t carve(const Shape& shape, index_t capacity, ChunkActiveSet* self, char* base) {
     ByteCarver memory{base, 0};
@@ -165,11 +176,15 @@ struct ChunkActiveSet {
     double *x = memory.take<double>(W * n), *y = memory.take<double>(W * m), *slack = memory.take<double>(W * m);
     E* band = memory.take<E>(kTile * n);
     double* shared_A = memory.take<double>(kShared ? m * n : 0);
+    E* P_bands = kShared ? memory.take<E>(padded(n) * n) : nullptr;
+    E* AE_bands = kShared ? memory.take<E>(padded(e) * n) : nullptr;
+    E* AI_bands = kShared ? memory.take<E>(padded(m - e) * n) : nullptr;
     int *guess = memory.take<int>(W * (n + 1)), *left = memory.take<int>(capacity);
     if (self) {
       self->s = s;
       for (int l = 0; l < W; l++) self->instances[l] = instances[l];
       self->x = x, self->y = y, self->slack = slack, self->band = band, self->shared_A = shared_A;
+      self->P_bands = P_bands, self->AE_bands = AE_bands, self->AI_bands = AI_bands;
       self->guess = guess, self->left = left;
       self->prepared = flags, self->sound = flags + 1, self->known = flags + 2;
     }
@@ -229,6 +244,9 @@ struct ChunkActiveSet {
       data.A[0] = shared_A;
       if (!*prepared) {
         data.matrices(s);
+        for (index_t i = 0; i < n; i += kTile) data.band_into(data.P, i, n, n, P_bands + i * n);
+        for (index_t k = 0; k < e; k += kTile) data.band_into(data.A, k, e, n, AE_bands + k * n);
+        for (index_t k = 0; k < m - e; k += kTile) data.band_into(data.A, e + k, m, n, AI_bands + k * n);
         *sound = prepare_matrices(Alone{}, s, kSinglePricing);
         *prepared = true;
       }
@@ -243,9 +261,11 @@ struct ChunkActiveSet {
       for (index_t k = e; k < m; k++)
         if (instances[l].absent[k]) set_lane(s.b[k - e], l, Real<T>(1e300));
     }
-    prepare_vectors(Alone{}, s, kSinglePricing, DataProducts<T, E>{s, data, band});
+    prepare_vectors(Alone{}, s, kSinglePricing, products());
     return good;
   }
+
+  DataProducts<T, E> products() const { return {s, data, band, P_bands, AE_bands, AI_bands}; }
 
   index_t solve_pack(const int* of, int used, index_t n_left) {
     const Alone g{};
@@ -262,7 +282,7 @@ struct ChunkActiveSet {
       optimise(g, s, places, progress, open, kSinglePricing && !job.warm_y);  // a good guess needs one look
       open &= ~(progress.stuck | progress.infeasible);
     }
-    const DataProducts<T, E> products{s, data, band};
+    const DataProducts<T, E> products = this->products();
     if (open) {
       take_point(g, s, places);
       solved = refine_point(g, s, places, open, products, verdict);

@@ -112,9 +112,15 @@ struct Instance {
     has_P = p.P.data != nullptr;
     copy_row(p.q, p.dtype, index * p.q.batch, p.q.row, n, q);
     some_absent = false;
-    for (index_t k = 0; k < m; k++) b[k] = read(p.b, p.dtype, index * p.b.batch + rows.row_of[k] * p.b.row);
-    for (index_t k = 0; k < m; k++) absent[k] = 0;
-    for (index_t k = rows.zero; k < rows.zero + rows.nonnegative; k++) {
+    if (rows.in_order) {
+      copy_row(p.b, p.dtype, index * p.b.batch, p.b.row, m, b);
+    } else {
+      for (index_t k = 0; k < m; k++) b[k] = read(p.b, p.dtype, index * p.b.batch + rows.row_of[k] * p.b.row);
+    }
+    __builtin_memset(absent, 0, m);
+    // Unless all is finite, which is quickly seen, some rows may be absent.
+    const bool finite_b = all_finite(b, m);
+    for (index_t k = rows.zero; !finite_b && k < rows.zero + rows.nonnegative; k++) {
       absent[k] = b[k] == __builtin_inf();
       some_absent |= absent[k] != 0;
       if (absent[k]) b[k] = 1;
@@ -136,7 +142,7 @@ struct Instance {
           copy_row(p.P, p.dtype, index * p.P.batch + i * p.P.row, p.P.col, n, P_copy + i * n);
       }
     }
-    bool finite = known == Known::finite || (all_finite(q, n) && all_finite(b, m));
+    bool finite = known == Known::finite || (all_finite(q, n) && (finite_b || all_finite(b, m)));
     if (known == Known::nothing) finite = finite && all_finite(A, m * n) && (!has_P || all_finite(P, n * n));
     if (!finite) return Gathered::invalid;
     if (some_absent)

@@ -41,6 +41,21 @@ GD_HD void multiply_some(const E* m, index_t stride, index_t n, const T* x, T (&
   }
 }
 
+// m −= c b for two bands of n columns, with the first COUNT rows of b.
+template <int COUNT = kTile, class E>
+GD_HD void subtract_tile(const E (&c)[kTile][kTile], const E* b, index_t n, E* m) {
+  GD_NO_UNROLL for (index_t k = 0; k < n; k++) {
+    E row[kTile];
+    GD_UNROLL for (int r = 0; r < kTile; r++) { row[r] = m[k * kTile + r]; }
+    GD_UNROLL for (int i = 0; i < COUNT; i++) {
+      E t = b[k * kTile + i];
+      keep_in_register(t);
+      GD_UNROLL for (int r = 0; r < kTile; r++) { row[r] -= c[r][i] * t; }
+    }
+    GD_UNROLL for (int r = 0; r < kTile; r++) { m[k * kTile + r] = row[r]; }
+  }
+}
+
 // out = M x for the first `bands` bands.
 template <class E, class T>
 GD_HD void multiply_bands(const Alone&, const Bands<E>& M, index_t bands, index_t n, const T* x, T* out) {

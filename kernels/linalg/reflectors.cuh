@@ -62,16 +62,7 @@ GD_HD void reflect_band(const Reflectors<E>& H, index_t block, E* m) {
     }
   }
   GD_UNROLL for (int r = 0; r < kTile; r++) { times_triangle(H.triangle(block), c[r]); }
-  GD_NO_UNROLL for (index_t k = 0; k < support; k++) {
-    E row[kTile];
-    GD_UNROLL for (int r = 0; r < kTile; r++) { row[r] = m[k * kTile + r]; }
-    GD_UNROLL for (int b = 0; b < COUNT; b++) {
-      E t = v[k * kTile + b];
-      keep_in_register(t);
-      GD_UNROLL for (int r = 0; r < kTile; r++) { row[r] -= c[r][b] * t; }
-    }
-    GD_UNROLL for (int r = 0; r < kTile; r++) { m[k * kTile + r] = row[r]; }
-  }
+  subtract_tile<COUNT>(c, v, support, m);
 }
 // The same with the first `blocks` blocks, of which the last one may be short.
 template <class E>
