@@ -100,16 +100,15 @@ GD_HD void squares_of(const G& g, const T* a, const T* b, index_t n, T& square_a
   square_b = sums[1];
 }
 
-// r = R⁻¹ c over the places first … most − 1, and perhaps the few before `first` in the same tile. One barrier for each
-// tile, whose solution every member computes for itself: it is written when all have read.
+// r = R⁻¹ c. One barrier for each tile, whose solution every member computes for itself: it is written when all have
+// read.
 template <class T, class E, class G>
-GD_HD void solve_R(const G& g, const ActiveSet<T, E>& s, int first, int most, const T* c, T* r) {
-  const index_t begin = first / kTile, blocks = tiles(most);
-  if (blocks <= begin) return;
-  GD_NO_UNROLL for (index_t i = begin * kTile + g.rank(); i < blocks * kTile; i += g.size()) r[i] =
-      i < most ? c[i] : T{};
+GD_HD void solve_R(const G& g, const ActiveSet<T, E>& s, int most, const T* c, T* r) {
+  const index_t blocks = tiles(most);
+  if (blocks == 0) return;
+  GD_NO_UNROLL for (index_t i = g.rank(); i < blocks * kTile; i += g.size()) r[i] = i < most ? c[i] : T{};
   TileRow<T> t;
-  GD_NO_UNROLL for (index_t J = blocks - 1; J >= begin; J--) {
+  GD_NO_UNROLL for (index_t J = blocks - 1; J >= 0; J--) {
     g.sync();
     if (J + 1 < blocks && g.rank() == 0) store_row(r + (J + 1) * kTile, t);
     t = load_row(r + J * kTile);
@@ -118,7 +117,7 @@ GD_HD void solve_R(const G& g, const ActiveSet<T, E>& s, int first, int most, co
       GD_UNROLL for (int j = i + 1; j < kTile; j++) { t.value[i] -= s.r_at(row, J * kTile + j) * t.value[j]; }
       t.value[i] = t.value[i] * s.R_inverse[row];
     }
-    GD_NO_UNROLL for (index_t row = begin * kTile + g.rank(); row < J * kTile; row += g.size()) {
+    GD_NO_UNROLL for (index_t row = g.rank(); row < J * kTile; row += g.size()) {
       const TileRow<T> e = load_row(&s.r_at(row, J * kTile));
       T a = r[row];
       GD_UNROLL for (int j = 0; j < kTile; j++) { a -= e.value[j] * t.value[j]; }
@@ -126,7 +125,7 @@ GD_HD void solve_R(const G& g, const ActiveSet<T, E>& s, int first, int most, co
     }
   }
   g.sync();
-  if (g.rank() == 0) store_row(r + begin * kTile, t);
+  if (g.rank() == 0) store_row(r, t);
 }
 
 // w = R⁻ᵀ c, in place.
@@ -191,7 +190,7 @@ GD_HD void least_slack(const G& g, const Bands<Element>& M, index_t rows, index_
 // When the first multiplier becomes zero, and at which place.
 template <class T, class E, class G>
 GD_HD T first_to_leave(const G& g, const ActiveSet<T, E>& s, int most, T& leaving) {
-  T least = T(1e300);
+  T least = T(kNever);
   leaving = T{};
   GD_NO_UNROLL for (int i = g.rank(); i < most; i += g.size()) {
     const T r = s.r[i];

@@ -49,7 +49,7 @@ GD_HD void solve_kkt(const G& g, const ActiveSet<T, E>& s, const Places<W>& p) {
   for (index_t i = g.rank(); i < p.bands * kTile; i += g.size()) s.h[i] -= s.f[i];
   g.sync();
   subtract_transposed(g, s.Q, p.bands, width, s.h, s.z);
-  solve_R(g, s, 0, p.most, s.h, s.r);
+  solve_R(g, s, p.most, s.h, s.r);
   g.sync();
   if (s.equalities > 0) reflect_back(g, s.H, s.z, s.block);
   solve_lower_transposed(g, s.L, s.n, s.z);

@@ -62,7 +62,7 @@ struct SinglePricing {
 
   template <class Memory>
   GD_HD void carve(Memory& matrices, Memory& vectors, index_t rows, index_t n, bool wanted) {
-    const index_t even = wanted ? (rows + 2 * kTile - 1) / (2 * kTile) * (2 * kTile) : 0;
+    const index_t even = wanted ? padded_to_pairs(rows) : 0;
     M = {matrices.template take<Single<E>>(Bands<E>::words(even, n)), band_columns(n)};
     d = vectors.template take<Single<T>>(even);
     u = vectors.template take<Single<T>>(wanted ? padded(n) : 0);
@@ -81,7 +81,7 @@ GD_HD void round_matrix(const Alone&, const SinglePricing<T, E, false>& s, const
 }
 template <class T, class E>
 GD_HD void round_slacks(const Alone&, const SinglePricing<T, E, false>& s, const T* d, index_t rows) {
-  const index_t even = (rows + 2 * kTile - 1) / (2 * kTile) * (2 * kTile);
+  const index_t even = padded_to_pairs(rows);
   const T largest = broadcast<T>(1e30);
   GD_NO_UNROLL for (index_t k = 0; k < even; k++) s.d[k] = to_single(k < rows ? minimum(d[k], largest) : largest);
 }
@@ -137,7 +137,7 @@ template <class T, class E>
 GD_HD void least_slack_single(const Alone& g, const SinglePricing<T, E, false>& s, index_t rows, index_t columns,
                               const T* u, T& least, T& which) {
   GD_NO_UNROLL for (index_t k = 0; k < columns; k++) s.u[k] = to_single(u[k]);
-  const index_t even = (rows + 2 * kTile - 1) / (2 * kTile) * (2 * kTile);
+  const index_t even = padded_to_pairs(rows);
   least_slack(g, s.M, even, columns, s.u, s.d, least, which);
 }
 template <class T, class E>

@@ -114,7 +114,7 @@ GD_HD Mask<E> factorise_objective(const G& g, const ActiveSet<T, E>& s) {
   k.n = n;
   k.magnitude = s.diagonal;
   factorise(g, k, E{}, not_a_number());
-  E smallest = broadcast<E>(1e300), sum{};
+  E smallest = broadcast<E>(kNever), sum{};
   for (index_t i = g.rank(); i < n; i += g.size()) {
     const E r = s.L.at(i, i);
     s.column_size[i] = inverse_square_root(s.diagonal[i]);
@@ -199,7 +199,7 @@ GD_HD void prepare_vectors(const G& g, const ActiveSet<T, E>& s, bool single, Pr
     g.sync();
     for (index_t k = g.rank(); k < s.inequalities; k += g.size()) s.d[k] += s.b[k] * s.norm[k];
   }
-  for (index_t k = s.inequalities + g.rank(); k < bands * kTile; k += g.size()) s.d[k] = broadcast<T>(1e300);
+  for (index_t k = s.inequalities + g.rank(); k < bands * kTile; k += g.size()) s.d[k] = broadcast<T>(kNever);
   g.sync();
   if (single) round_slacks(g, s.pricing, s.d, s.inequalities);
 }

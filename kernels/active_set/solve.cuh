@@ -77,7 +77,7 @@ GD_HD void solve_working_set(const G& g, const ActiveSet<T, E>& s, const Places<
   solve_R_transposed(g, s, p.most, s.w);
   g.sync();
   subtract_transposed(g, s.Q, p.bands, n, s.w, s.u);
-  solve_R(g, s, 0, p.most, s.w, s.multiplier);
+  solve_R(g, s, p.most, s.w, s.multiplier);
   g.sync();
 }
 
@@ -210,7 +210,7 @@ GD_HD void enter_rows(const Alone& g, const ActiveSet<T, E>& s, Places<W>& p, co
 template <class T, class E, int W>
 GD_HD unsigned choose_rows(const Alone& g, const ActiveSet<T, E>& s, const Places<W>& p, unsigned lanes, T size_base,
                            bool single, int (&chosen)[W], T& exact) {
-  const index_t n = s.width(), rows = (s.inequalities + 2 * kTile - 1) / (2 * kTile) * (2 * kTile);
+  const index_t n = s.width(), rows = padded_to_pairs(s.inequalities);
   T least, which;
   const T size = square_root(square_of(g, s.u, n)) + size_base;
   const T allowed = -size * broadcast<T>(kViolation);
@@ -251,7 +251,7 @@ GD_HD T first_to_leave(const Alone&, const ActiveSet<T, E>& s, int most, T& leav
     divisor = select(sooner, r, divisor);
     leaving = select(sooner, broadcast<T>(i), leaving);
   }
-  return select(divisor > T{}, T(number / maximum(divisor, broadcast<T>(1e-300))), broadcast<T>(1e300));
+  return select(divisor > T{}, T(number / maximum(divisor, broadcast<T>(1e-300))), broadcast<T>(kNever));
 }
 
 // The loop, for `lanes`, whose point is settled. With `single`, rows are chosen by slacks in single precision, which
@@ -261,7 +261,7 @@ GD_HD void pivot(const G& g, const ActiveSet<T, E>& s, Places<W>& p, Progress<W>
                  bool single) {
   const index_t n = s.width();
   const int limit = change_limit(s.n, s.equalities + s.inequalities);
-  const T never = broadcast<T>(1e300);
+  const T never = broadcast<T>(kNever);
   const T size_base = square_root(square_of(g, s.base, n));
   unsigned choosing = s.inequalities > 0 ? lanes : 0, stepping = 0;
   T slack{}, entering{};  // of the chosen row: its slack and its multiplier
@@ -284,7 +284,7 @@ GD_HD void pivot(const G& g, const ActiveSet<T, E>& s, Places<W>& p, Progress<W>
     }
     T square;
     const T beyond = project(g, s, p, stepping, square);
-    solve_R(g, s, 0, p.most, s.h, s.r);
+    solve_R(g, s, p.most, s.h, s.r);
     g.sync();
     T leaving;
     const T until_leaves = first_to_leave(g, s, p.most, leaving);

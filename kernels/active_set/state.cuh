@@ -72,6 +72,8 @@ struct Places {
   int most;   // the largest of `used`
 };
 
+constexpr double kNever = 1e300;           // a slack, or a step, without end
+constexpr double kAbsent = 1e299;          // bounds from here on are none
 constexpr double kViolation = 2e-13;       // of the size of the point: what rounding may leave in a slack
 constexpr double kViolationSingle = 1e-6;  // the same where slacks are computed in single precision
 constexpr double kFallingMultiplier = 1e-12;
@@ -118,7 +120,7 @@ GD_HD index_t row_pitch(index_t room) { return room; }
 template <class T, class E>
 GD_HD void carve_matrices(ActiveSet<T, E>& s, ByteCarver& memory, ByteCarver& rows_memory, ByteCarver& factor_memory,
                           index_t n, index_t equalities, index_t inequalities, bool single) {
-  const index_t even = (inequalities + 2 * kTile - 1) / (2 * kTile) * (2 * kTile);
+  const index_t even = padded_to_pairs(inequalities);
   s.n = n;
   s.equalities = equalities;
   s.inequalities = inequalities;
@@ -139,7 +141,7 @@ GD_HD void carve_matrices(ActiveSet<T, E>& s, ByteCarver& memory, ByteCarver& ro
 }
 template <class T, class E>
 GD_HD void carve_vectors(ActiveSet<T, E>& s, ByteCarver& memory) {
-  const index_t n = s.columns(), even = (s.inequalities + 2 * kTile - 1) / (2 * kTile) * (2 * kTile);
+  const index_t n = s.columns(), even = padded_to_pairs(s.inequalities);
   s.Q = {memory.template take<T>(Bands<T>::words(s.room, s.free)), band_columns(s.free)};
   s.R = memory.template take<T>(s.room * s.pitch);
   memory.take_each(n, s.q, s.base, s.u, s.z, s.row, s.spare, s.x, s.Px, s.Ay);

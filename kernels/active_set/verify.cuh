@@ -92,7 +92,7 @@ GD_HD Verdict<T> verify_point(const G& g, const ActiveSet<T, E>& s, Products pro
     primal = maximum(absolute(r), primal);
     row_error = maximum(T(absolute(r) * s.norm_zero[k]), row_error);
   }
-  const T most = broadcast<T>(1e299);
+  const T most = broadcast<T>(kAbsent);
   for (index_t k = g.rank(); k < rows; k += g.size()) {
     const T b = s.b[k], r = b - s.slack[k], norm = T{} + s.norm[k];
     const Mask<T> tight = s.tight[k] > T{};

@@ -83,10 +83,10 @@ GD_HD T project(const G& g, const ActiveSet<T, E>& s, const Places<W>& p, unsign
   return beyond;
 }
 
-// r = R⁻¹ c over the places first … most − 1. Even and odd terms are summed apart by their place, whatever the others.
+// r = R⁻¹ c. Even and odd terms are summed apart by their place, whatever the others.
 template <class T, class E>
-GD_HD void solve_R(const Alone&, const ActiveSet<T, E>& s, int first, int most, const T* c, T* r) {
-  GD_NO_UNROLL for (index_t i = most - 1; i >= first; i--) {
+GD_HD void solve_R(const Alone&, const ActiveSet<T, E>& s, int most, const T* c, T* r) {
+  GD_NO_UNROLL for (index_t i = most - 1; i >= 0; i--) {
     const T* a = s.R + i * s.pitch;
     T sum[2] = {c[i], T{}};
     index_t j = i + 1;

@@ -259,7 +259,7 @@ struct ChunkActiveSet {
     for (int l = 0; l < used; l++) {
       if (!instances[l].some_absent) continue;
       for (index_t k = e; k < m; k++)
-        if (instances[l].absent[k]) set_lane(s.b[k - e], l, Real<T>(1e300));
+        if (instances[l].absent[k]) set_lane(s.b[k - e], l, Real<T>(kNever));
     }
     prepare_vectors(Alone{}, s, kSinglePricing, products());
     return good;

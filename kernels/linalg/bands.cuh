@@ -14,6 +14,9 @@ GD_HD index_t band_columns(index_t n) { return padded(n) + 1; }
 GD_HD index_t band_columns(index_t n) { return padded(n); }
 #endif
 
+// Rows of whole pairs of bands, which products take together.
+GD_HD index_t padded_to_pairs(index_t rows) { return (rows + 2 * kTile - 1) / (2 * kTile) * (2 * kTile); }
+
 template <class E>
 struct Bands {
   E* data;
@@ -75,43 +78,34 @@ GD_HD void multiply_bands(const Alone&, const Bands<E>& M, index_t bands, index_
 
 // y −= Mᵀ c over the first `bands` bands. Even and odd rows are summed apart, or the adder's latency would show; as
 // pairs of bands begin at even ones, zero bands behind the last of a lane change none of its bits.
+template <int COUNT, class E, class T>
+GD_HD void subtract_some(const E* m, index_t stride, index_t n, const T* c, T* y) {
+  T f[COUNT * kTile];
+  GD_UNROLL for (int r = 0; r < COUNT * kTile; r++) {
+    f[r] = c[r];
+    keep_in_register(f[r]);
+  }
+  GD_NO_UNROLL for (index_t k = 0; k < n; k++) {
+    T even = y[k], odd = m[k * kTile + 1] * f[1];
+    even -= m[k * kTile] * f[0];
+    even -= m[k * kTile + 2] * f[2];
+    odd += m[k * kTile + 3] * f[3];
+    GD_UNROLL for (int band = 1; band < COUNT; band++) {
+      const E* a = m + band * stride + k * kTile;
+      GD_UNROLL for (int r = 0; r < kTile; r += 2) {
+        even -= a[r] * f[band * kTile + r];
+        odd += a[r + 1] * f[band * kTile + r + 1];
+      }
+    }
+    y[k] = even - odd;
+  }
+}
 template <class E, class T>
 GD_HD void subtract_transposed(const Alone&, const Bands<E>& M, index_t bands, index_t n, const T* c, T* y) {
+  const index_t stride = M.columns * kTile;
   index_t i = 0;
-  GD_NO_UNROLL for (; i + 2 <= bands; i += 2) {
-    const E *a = M.band(i), *b = M.band(i + 1);
-    T f[2 * kTile];
-    GD_UNROLL for (int r = 0; r < 2 * kTile; r++) {
-      f[r] = c[i * kTile + r];
-      keep_in_register(f[r]);
-    }
-    GD_NO_UNROLL for (index_t k = 0; k < n; k++) {
-      T even = y[k], odd = a[k * kTile + 1] * f[1];
-      even -= a[k * kTile] * f[0];
-      even -= a[k * kTile + 2] * f[2];
-      odd += a[k * kTile + 3] * f[3];
-      even -= b[k * kTile] * f[4];
-      odd += b[k * kTile + 1] * f[5];
-      even -= b[k * kTile + 2] * f[6];
-      odd += b[k * kTile + 3] * f[7];
-      y[k] = even - odd;
-    }
-  }
-  if (i < bands) {
-    const E* a = M.band(i);
-    T f[kTile];
-    GD_UNROLL for (int r = 0; r < kTile; r++) {
-      f[r] = c[i * kTile + r];
-      keep_in_register(f[r]);
-    }
-    GD_NO_UNROLL for (index_t k = 0; k < n; k++) {
-      T even = y[k], odd = a[k * kTile + 1] * f[1];
-      even -= a[k * kTile] * f[0];
-      even -= a[k * kTile + 2] * f[2];
-      odd += a[k * kTile + 3] * f[3];
-      y[k] = even - odd;
-    }
-  }
+  GD_NO_UNROLL for (; i + 2 <= bands; i += 2) subtract_some<2>(M.band(i), stride, n, c + i * kTile, y);
+  if (i < bands) subtract_some<1>(M.band(i), stride, n, c + i * kTile, y);
 }
 
 // h = Q y and y −= Qᵀh for rows that are orthonormal, two bands at a time with what the bands before have left of y

@@ -157,7 +157,7 @@ struct ActiveSetSolver {
       }
     };
     load(0, GD_ZERO_ROWS, padded(GD_ZERO_ROWS), s.M_zero);
-    load(GD_ZERO_ROWS, GD_NONNEGATIVE_ROWS, (GD_NONNEGATIVE_ROWS + 2 * kTile - 1) / (2 * kTile) * (2 * kTile), s.M);
+    load(GD_ZERO_ROWS, GD_NONNEGATIVE_ROWS, padded_to_pairs(GD_NONNEGATIVE_ROWS), s.M);
     g.sync();
   }
 
@@ -166,7 +166,7 @@ struct ActiveSetSolver {
     GD_NO_UNROLL for (index_t j = g.rank(); j < GD_N; j += g.size()) s.q[j] = problem.q[j];
     GD_NO_UNROLL for (index_t k = g.rank(); k < GD_ZERO_ROWS; k += g.size()) s.b_zero[k] = problem.b[caller_row(k)];
     GD_NO_UNROLL for (index_t k = g.rank(); k < GD_NONNEGATIVE_ROWS; k += g.size()) s.b[k] =
-        absent(k) ? 1e300 : problem.b[caller_row(GD_ZERO_ROWS + k)];
+        absent(k) ? kNever : problem.b[caller_row(GD_ZERO_ROWS + k)];
     g.sync();
   }
 
