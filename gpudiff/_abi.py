@@ -113,5 +113,6 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "gd_isa": (c_char_p, []),
     "gd_isa_available": (c_char_p, []),
     "gd_use_isa": (c_int, [c_char_p]),
+    "gd_release_memory": (None, []),
     "gd_fma_peak": (c_double, [c_int32]),
 }

@@ -28,6 +28,11 @@ def load() -> ctypes.CDLL:
         return _loaded or _load()
 
 
+def loaded() -> ctypes.CDLL | None:
+    """The library, if it has been loaded."""
+    return _loaded
+
+
 def _load() -> ctypes.CDLL:
     global _loaded
     folders = [Path(folder) for folder in sys.modules["gpudiff.backends"].__path__]  # two in an editable install

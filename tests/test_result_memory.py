@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 
+import gpudiff as gd
 from gpudiff.backends import _memory
 from gpudiff.backends._memory import IDLE_LIMIT, SMALLEST, empty, release_memory
 
@@ -94,3 +95,33 @@ def test_threads_never_share_a_block():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("method", ["active_set", "ipm"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_memory_of_earlier_calls_changes_no_bits(method, shared):
+    rng = np.random.default_rng(5)
+    settings = gd.Settings(method=method, threads=1)
+    cones = [gd.Zero(2), gd.Nonnegative(9)]
+
+    def draw(broken):
+        root = rng.standard_normal((40, 6, 6))
+        P, q = root @ root.transpose(0, 2, 1) + np.eye(6), rng.standard_normal((40, 6))
+        A, b = rng.standard_normal((40, 11, 6)), rng.uniform(0.5, 1.5, (40, 11))
+        if broken:  # unsolvable, not convex, and not numbers
+            P[3], A[5, 4], b[7, 8] = -np.eye(6), np.nan, -1e30
+        return (P[0], q, A[0], b) if shared else (P, q, A, b)
+
+    def answers(data):
+        solution = gd.solve(*data, cones, settings=settings)
+        backward, forward = solution.vjp(x=np.ones((40, 6))), solution.jvp(q=np.ones((40, 6)))
+        return [solution.x, solution.y, solution.s, backward.q, backward.A, backward.b, forward.x, forward.y]
+
+    data = draw(broken=False)
+    fresh = answers(data)
+    answers(draw(broken=True))
+    for later, first in zip(answers(data), fresh, strict=True):
+        np.testing.assert_array_equal(later, first)
+    release_memory()
+    for later, first in zip(answers(data), fresh, strict=True):
+        np.testing.assert_array_equal(later, first)

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from gpudiff._library import loaded
 from gpudiff._problem import Array
 
-SMALLEST = 1 << 22  # bytes; less comes from the usual allocator, which keeps such memory itself
+SMALLEST = 1 << 20  # bytes; less comes from the usual allocator, which keeps such memory itself
 IDLE_LIMIT = 1 << 29  # bytes that wait at most; the blocks that have waited longest go first
 
 _BYTE = np.dtype(np.uint8)
@@ -52,15 +53,19 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
 
 def release_memory() -> None:
-    """Gives the memory that waits for further results back to the system.
+    """Gives the memory that waits for further calls back to the system.
 
     Results on the host are written to memory of earlier ones that nobody holds any more; up to 512 MiB are kept for
-    that. There is no need to call this but for memory that is wanted elsewhere.
+    that, and up to 128 MiB for the solves themselves. There is no need to call this but for memory that is wanted
+    elsewhere.
     """
     global _idle_bytes
     with _lock:
         _idle.clear()
         _idle_bytes = 0
+    library = loaded()
+    if library is not None:
+        library.gd_release_memory()
 
 
 def _rounded(size: int) -> int:

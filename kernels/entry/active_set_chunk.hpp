@@ -154,6 +154,7 @@ struct ChunkActiveSet {
   int *guess, *left;
   double* shared_A;                  // [m, n] in kernel row order
   E *P_bands, *AE_bands, *AI_bands;  // shared matrices, see DataProducts
+  unsigned long long* call;          // that the next three belong to
   bool* prepared;                    // shared matrices: kept between the chunks of a thread
   bool* sound;                       // whether they are any good
   bool* known;                       // see Instance::gather
@@ -162,6 +163,7 @@ struct ChunkActiveSet {
     ByteCarver memory{base, 0};
     ActiveSet<T, E> s;
     const index_t n = shape.n, m = shape.m(), e = shape.rows.zero;
+    unsigned long long* call = memory.take<unsigned long long>(1);
     bool* flags = memory.take<bool>(3);
     carve_matrices(s, memory, memory, memory, n, e, shape.rows.nonnegative, kSinglePricing);
     carve_vectors(s, memory);
@@ -186,7 +188,7 @@ struct ChunkActiveSet {
       self->x = x, self->y = y, self->slack = slack, self->band = band, self->shared_A = shared_A;
       self->P_bands = P_bands, self->AE_bands = AE_bands, self->AI_bands = AI_bands;
       self->guess = guess, self->left = left;
-      self->prepared = flags, self->sound = flags + 1, self->known = flags + 2;
+      self->call = call, self->prepared = flags, self->sound = flags + 1, self->known = flags + 2;
     }
     return memory.used;
   }
@@ -197,6 +199,9 @@ struct ChunkActiveSet {
         m(shape.m()), e(shape.rows.zero), begin(begin_), count(end - begin_),
         results{job_, *job_.problem, shape, begin_, {}} {
     carve(shape, count, this, memory);
+    if (*call == job.number) return;
+    *call = job.number;
+    *prepared = *sound = *known = false;
   }
 
   // Solves what it can; returns how many are left, their positions in the chunk in `left`.

@@ -16,8 +16,10 @@
 #define GD_GPU_LAYOUT
 #include "gpu/active_set_layout.cuh"
 #include "job.h"
+#include "scratch.hpp"
 
 using gpudiff_entry::Counters;
+using gpudiff_entry::Memory;
 using gpudiff_entry::Rows;
 using gpudiff_entry::Sensitivity;
 using gpudiff_entry::Solve;
@@ -103,23 +105,22 @@ struct RowOrder {
   }
 };
 
-// Zeroed and aligned to a cache line. calloc leaves fresh pages untouched: what a problem does not use costs nothing.
-struct Memory {
-  void* block;
-  char* data;
-  explicit Memory(long bytes) : block(std::calloc(bytes + 64, 1)), data(nullptr) {
-    if (block) data = reinterpret_cast<char*>((reinterpret_cast<std::uintptr_t>(block) + 63) / 64 * 64);
-  }
-  Memory(const Memory&) = delete;
-  ~Memory() { std::free(block); }
-};
+// What decides how the memory of one thread's work on `p` is laid out; `work`: which function's.
+std::string layout_key(const gd_problem& p, const Variant& v, int work, int method, long chunk) {
+  gpudiff_entry::LayoutKey key;
+  const auto shared = [&](const gd_tensor& t) { return t.data ? p.batch > 1 && t.batch == 0 ? 2 : 1 : 0; };
+  key.add(&v).add(work).add(method).add(chunk).add(p.n).add(p.m).add(p.dtype).add(shared(p.P)).add(shared(p.A));
+  key.add(p.cone_kind, p.cone_count).add(p.cone_rows, p.cone_count);
+  return key.bytes;
+}
 
 // Fixed, as the order of summation over a shared argument follows it.
 constexpr long kSensitivityChunk = 32;
 
 // Runs work(memory, begin, end, counters, chunk number) for every chunk, on up to `threads` threads.
 template <class Work>
-int for_each_chunk(const gd_problem& p, int threads, long chunk, long bytes, gd_report* report, Work work) {
+int for_each_chunk(const gd_problem& p, int threads, long chunk, long bytes, const std::string& key, gd_report* report,
+                   Work work) {
   const long count = (p.batch + chunk - 1) / chunk;
   const long workers = std::max(1L, std::min<long>(threads, count));
   std::atomic<long> next{0};
@@ -127,7 +128,7 @@ int for_each_chunk(const gd_problem& p, int threads, long chunk, long bytes, gd_
   std::mutex mutex;
   Counters total{0, 0, 0, 0, 0, 0.0, -1};
   auto worker = [&] {
-    Memory memory(bytes);
+    const Memory memory(bytes, key);
     if (!memory.data) failed = true;
     Counters mine{0, 0, 0, 0, 0, 0.0, -1};
     for (;;) {
@@ -192,7 +193,8 @@ int gd_solve(const gd_problem* problem, const gd_settings* settings, const gd_te
   if (!order.valid) return GD_BAD_ARGUMENT;
   if (problem->batch == 0) return GD_OK;
   const Variant& v = *current_variant().load();
-  Solve job{problem, settings, order.rows, present(warm_x), present(warm_y), present(warm_s), out};
+  static std::atomic<unsigned long long> calls{0};
+  Solve job{problem, settings, order.rows, present(warm_x), present(warm_y), present(warm_s), out, ++calls};
   if (!job.warm_y || !job.warm_s) job.warm_x = nullptr;
   if (settings->method == GD_ACTIVE_SET && order.rows.second_order_count > 0) return GD_BAD_ARGUMENT;
   // Enough chunks to keep all threads busy, no larger than one thread's memory allows.
@@ -200,7 +202,8 @@ int gd_solve(const gd_problem* problem, const gd_settings* settings, const gd_te
   const long even = (problem->batch + 4 * threads - 1) / (4 * threads);
   const long chunk = std::max(16L, std::min(largest, threads == 1 ? largest : even));
   const long size = std::min({chunk, largest, long(problem->batch)});
-  return for_each_chunk(*problem, threads, size, v.solve_bytes(problem, order.rows, settings, size), report,
+  return for_each_chunk(*problem, threads, size, v.solve_bytes(problem, order.rows, settings, size),
+                        layout_key(*problem, v, 0, settings->method, size), report,
                         [&](char* memory, long begin, long end, Counters& counters, long) {
                           if (memory) v.solve(job, memory, begin, end, counters);
                         });
@@ -221,7 +224,8 @@ int gd_jvp(const gd_problem* problem, const gd_settings* settings, const gd_poin
                         present(obj_dot), nullptr,        nullptr,        nullptr,        nullptr,
                         settings->method};
   return for_each_chunk(*problem, std::max(1, settings->threads), kSensitivityChunk,
-                        v.sensitivity_bytes(problem, order.rows, job.method), report,
+                        v.sensitivity_bytes(problem, order.rows, job.method),
+                        layout_key(*problem, v, 1, job.method, kSensitivityChunk), report,
                         [&](char* memory, long begin, long end, Counters& counters, long) {
                           if (memory) v.jvp(job, memory, begin, end, counters);
                         });
@@ -251,7 +255,8 @@ int gd_vjp(const gd_problem* problem, const gd_settings* settings, const gd_poin
   int result = GD_OK;
   if (problem->batch > 0) {
     result = for_each_chunk(*problem, std::max(1, settings->threads), kSensitivityChunk,
-                            v.sensitivity_bytes(problem, order.rows, job.method), report,
+                            v.sensitivity_bytes(problem, order.rows, job.method),
+                            layout_key(*problem, v, 1, job.method, kSensitivityChunk), report,
                             [&](char* memory, long begin, long end, Counters& counters, long number) {
                               if (total.empty()) {
                                 if (memory) v.vjp(job, memory, begin, end, counters);
@@ -319,6 +324,8 @@ int gd_gpu_layout(const gd_problem* problem, int32_t kernel, int32_t quick_bytes
 } catch (const std::bad_alloc&) {
   return GD_OUT_OF_MEMORY;
 }
+
+void gd_release_memory(void) { gpudiff_entry::IdleMemory::instance().release(); }
 
 int gd_abi_version(void) { return GD_ABI_VERSION; }
 

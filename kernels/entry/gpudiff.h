@@ -147,6 +147,7 @@ GD_API int gd_gpu_layout(const gd_problem*, int32_t kernel, int32_t quick_bytes,
 GD_API int gd_abi_version(void);
 GD_API const char* gd_isa(void);           /* the variant in use: "avx512", "avx2", "baseline" */
 GD_API const char* gd_isa_available(void); /* those this machine could run, best first, comma separated */
+GD_API void gd_release_memory(void);       /* that waits for later calls; safe at any time */
 GD_API int gd_use_isa(const char* name);   /* for tests: 0 on success */
 GD_API double gd_fma_peak(int32_t dtype);  /* measured GFLOP/s of one core in the variant in use */
 

@@ -26,6 +26,7 @@ struct Solve {
   Rows rows;
   const gd_tensor *warm_x, *warm_y, *warm_s; /* absent: NULL */
   gd_solution* out;
+  unsigned long long number; /* of the call: a thread's memory may have served earlier ones */
 };
 
 struct Sensitivity {
