@@ -66,7 +66,8 @@ def test_small_arrays_come_from_the_usual_allocator():
 def test_arrays_are_what_numpy_gives():
     array = empty((SMALLEST // 8 // 16, 16), np.dtype(np.float64))
     assert type(array) is np.ndarray
-    assert array.flags.c_contiguous and array.flags.writeable
+    assert array.flags.c_contiguous
+    assert array.flags.writeable
     assert array.flags.aligned
     assert address(array) % 64 == 0
 
