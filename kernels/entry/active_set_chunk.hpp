@@ -351,12 +351,15 @@ struct ChunkActiveSet {
   int load_guess(const int* of, int used) {
     const gd_tensor& wy = *job.warm_y;
     int most = 0;
-    for (int i = 0; i < W * (n + 1); i++) guess[i] = -1;
+    for (index_t i = 0; i < W * (n + 1); i++) guess[i] = -1;
     for (int l = 0; l < used; l++) {
       int found = 0;
+      const index_t first = (begin + of[l]) * wy.batch;
+      const bool plain = problem.dtype == GD_FLOAT64 && job.rows.in_order && wy.row == 1;
+      const double* const there = static_cast<const double*>(wy.data) + first;
       for (index_t k = e; k < m && found < n - e; k++) {
-        const double y = read(wy, problem.dtype, (begin + of[l]) * wy.batch + job.rows.row_of[k] * wy.row);
-        if (y > 0 && !instances[l].absent[k]) guess[(found++) * W + l] = int(k - e);
+        const double v = plain ? there[k] : read(wy, problem.dtype, first + job.rows.row_of[k] * wy.row);
+        if (v > 0 && !instances[l].absent[k]) guess[(found++) * W + l] = int(k - e);
       }
       most = found > most ? found : most;
     }

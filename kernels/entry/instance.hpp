@@ -87,7 +87,8 @@ enum class Known { nothing, matrices, finite };
 struct Instance {
   const double *P, *A;      // [n, n], [m, n] in the kernel's row order, contiguous: the caller's own where that is so
   double *P_copy, *A_copy;  // or copies
-  double *q, *b;
+  const double *q, *b;      // likewise
+  double *q_copy, *b_copy;
   double *D, *E, *column, *row, *row_sum;
   unsigned char* absent;  // [m] rows with b = +inf
   double c;
@@ -96,8 +97,8 @@ struct Instance {
   void carve(index_t n, index_t m, Carver<double>& memory) {
     P = P_copy = memory.take(n * n);
     A = A_copy = memory.take(m * n);
-    q = memory.take(n);
-    b = memory.take(m);
+    q = q_copy = memory.take(n);
+    b = b_copy = memory.take(m);
     D = memory.take(n);
     E = memory.take(m);
     column = memory.take(2 * n);
@@ -110,22 +111,32 @@ struct Instance {
   Gathered gather(const gd_problem& p, const Rows& rows, index_t index, Known known = Known::nothing) {
     const index_t n = p.n, m = p.m;
     has_P = p.P.data != nullptr;
-    copy_row(p.q, p.dtype, index * p.q.batch, p.q.row, n, q);
-    some_absent = false;
-    if (rows.in_order) {
-      copy_row(p.b, p.dtype, index * p.b.batch, p.b.row, m, b);
+    const bool plain = p.dtype == GD_FLOAT64;
+    if (plain && p.q.row == 1) {
+      q = static_cast<const double*>(p.q.data) + index * p.q.batch;
     } else {
-      for (index_t k = 0; k < m; k++) b[k] = read(p.b, p.dtype, index * p.b.batch + rows.row_of[k] * p.b.row);
+      q = q_copy;
+      copy_row(p.q, p.dtype, index * p.q.batch, p.q.row, n, q_copy);
     }
+    if (plain && p.b.row == 1 && rows.in_order) {
+      b = static_cast<const double*>(p.b.data) + index * p.b.batch;
+    } else {
+      b = b_copy;
+      for (index_t k = 0; k < m; k++) b_copy[k] = read(p.b, p.dtype, index * p.b.batch + rows.row_of[k] * p.b.row);
+    }
+    some_absent = false;
     __builtin_memset(absent, 0, m);
     // Unless all is finite, which is quickly seen, some rows may be absent.
     const bool finite_b = all_finite(b, m);
-    for (index_t k = rows.zero; !finite_b && k < rows.zero + rows.nonnegative; k++) {
-      absent[k] = b[k] == __builtin_inf();
-      some_absent |= absent[k] != 0;
-      if (absent[k]) b[k] = 1;
+    if (!finite_b) {
+      for (index_t k = 0; k < m; k++) {
+        const bool gone = k >= rows.zero && k < rows.zero + rows.nonnegative && b[k] == __builtin_inf();
+        absent[k] = gone;
+        some_absent |= gone;
+        b_copy[k] = gone ? 1 : b[k];
+      }
+      b = b_copy;
     }
-    const bool plain = p.dtype == GD_FLOAT64;
     if (plain && p.A.col == 1 && p.A.row == n && rows.in_order && !some_absent) {
       A = static_cast<const double*>(p.A.data) + index * p.A.batch;
     } else {
