@@ -10,7 +10,7 @@ import ctypes
 from ctypes import POINTER, c_char_p, c_double, c_int, c_int32, c_int64, c_void_p
 from typing import Any
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 
 OK, OUT_OF_MEMORY, ASYMMETRIC_P, BAD_ARGUMENT = range(4)  # enum gd_result
 DTYPE = {"float64": 0, "float32": 1}  # enum gd_dtype
@@ -39,6 +39,7 @@ class CProblem(ctypes.Structure):
         ("cone_count", c_int32),
         ("cone_kind", c_void_p),
         ("cone_rows", c_void_p),
+        ("cone_parameter", c_void_p),
         ("P", Tensor),
         ("q", Tensor),
         ("A", Tensor),
@@ -107,7 +108,8 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "gd_solve": (c_int, [*_DATA, _TENSOR, _TENSOR, _TENSOR, POINTER(CSolution), POINTER(CReport)]),
     "gd_jvp": (c_int, [*_DATA, POINTER(CPoint), *([_TENSOR] * 8), POINTER(CReport)]),
     "gd_vjp": (c_int, [*_DATA, POINTER(CPoint), *([_TENSOR] * 8), POINTER(CReport)]),
-    "gd_row_order": (c_int, [POINTER(CProblem), _INTEGERS, _INTEGERS, _INTEGERS]),
+    "gd_project": (c_int, [POINTER(CProblem), c_int32, c_int32, _TENSOR, _TENSOR, _TENSOR, _TENSOR]),
+    "gd_row_order": (c_int, [POINTER(CProblem), _INTEGERS, _INTEGERS, _INTEGERS, POINTER(c_double)]),
     "gd_gpu_layout": (c_int, [POINTER(CProblem), c_int32, c_int32, c_int32, c_int32, _INTEGERS, _INTEGERS]),
     "gd_abi_version": (c_int, []),
     "gd_isa": (c_char_p, []),

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, SupportsFloat
 
 from gpudiff._errors import ConeError
 
+_KINDS: list[type[Cone]] = []  # the classes below
 _BY_KEY: dict[str, type[Cone]] = {}  # SCS key → class, in the order of the keys' rows: that of the classes below
 
-# Cones of the SCS and diffcp format that this version does not solve; an entry that asks for none of them is fine.
-_NOT_YET = {"s": "positive semidefinite", "ep": "exponential", "ed": "dual exponential", "p": "power"}
+SMALLEST_ALPHA = 1e-6  # of a power cone, which is as far from 1, too
 
 
 class Cone:
@@ -24,7 +24,7 @@ class Cone:
 
     Attributes:
         code: number in `enum gd_cone` of kernels/entry/gpudiff.h.
-        key: key in an SCS or diffcp cone dict.
+        key: key in an SCS or diffcp cone dict, if it has one of its own.
         rows: rows of A, b, s and y that belong to this cone.
     """
 
@@ -33,8 +33,15 @@ class Cone:
     rows: int
 
     def __init_subclass__(cls) -> None:
+        if "code" in cls.__dict__:
+            _KINDS.append(cls)
         if "key" in cls.__dict__:
             _BY_KEY[cls.key] = cls
+
+    @property
+    def parameter(self) -> float:
+        """The exponent of a power cone; others have none."""
+        return 0.0
 
     @classmethod
     def from_entry(cls, numbers: list[Any]) -> list[Cone]:
@@ -55,14 +62,7 @@ class _Rows(Cone):
     stacked: ClassVar[bool] = True  # several are one larger one: SCS gives one number rather than a list
 
     def __post_init__(self) -> None:
-        name = type(self).__name__
-        expected = f"{name}: expected a number of rows, an integer of at least {self.fewest}, got {self.rows!r}"
-        try:
-            rows = operator.index(self.rows)
-        except TypeError as error:
-            raise ConeError(expected) from error
-        if isinstance(self.rows, bool) or rows < self.fewest:
-            raise ConeError(expected)
+        rows = _integer(self.rows, self.fewest, f"{type(self).__name__}: expected a number of rows")
         object.__setattr__(self, "rows", rows)
 
     @classmethod
@@ -108,6 +108,144 @@ class SecondOrder(_Rows):
     fewest = 1
 
 
+@dataclass(frozen=True)
+class PSD(Cone):
+    """The positive semidefinite matrices of an order, as vectors: `gpudiff.svec`. It is its own dual.
+
+    Args:
+        order: k; the cone has k(k+1)/2 rows.
+
+    Raises:
+        ConeError: `order` is not an integer of at least 1.
+    """
+
+    order: int
+    rows: int = field(init=False, repr=False)
+    code = 3
+    key = "s"
+
+    def __post_init__(self) -> None:
+        order = _integer(self.order, 1, "PSD: expected an order")
+        object.__setattr__(self, "order", order)
+        object.__setattr__(self, "rows", order * (order + 1) // 2)
+
+    @classmethod
+    def from_entry(cls, numbers: list[Any]) -> list[Cone]:
+        """One cone for each order; a single zero stands for none, as in SCS."""
+        return [] if numbers == [0] else [cls(order) for order in numbers]
+
+
+@dataclass(frozen=True)
+class _Triples(Cone):
+    """Several equal cones of three rows, one behind the other."""
+
+    count: int = 1
+    rows: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        count = _integer(self.count, 0, f"{type(self).__name__}: expected a number of cones")
+        object.__setattr__(self, "count", count)
+        object.__setattr__(self, "rows", 3 * count)
+
+    @classmethod
+    def from_entry(cls, numbers: list[Any]) -> list[Cone]:
+        """One entry, the number of cones."""
+        if len(numbers) > 1:
+            raise ConeError(f"{cls.__name__}: expected one number of cones, got {numbers!r}")
+        return [cls(count) for count in numbers if count != 0]
+
+
+class Exponential(_Triples):
+    """`count` exponential cones cl{(x, y, z): y > 0, y·exp(x/y) ≤ z}.
+
+    Raises:
+        ConeError: `count` is not an integer of at least 0.
+    """
+
+    code = 4
+    key = "ep"
+
+
+class DualExponential(_Triples):
+    """`count` duals of the exponential cone, cl{(u, v, w): u < 0, −u·exp(v/u) ≤ e·w}.
+
+    Raises:
+        ConeError: `count` is not an integer of at least 0.
+    """
+
+    code = 5
+    key = "ed"
+
+
+@dataclass(frozen=True)
+class Power(Cone):
+    """The power cone {(x, y, z): xᵅ y¹⁻ᵅ ≥ |z|, x ≥ 0, y ≥ 0}.
+
+    Args:
+        alpha: α.
+
+    Raises:
+        ConeError: `alpha` is not a number from 1e-6 to 1 − 1e-6.
+    """
+
+    alpha: float
+    rows: int = field(init=False, repr=False, default=3)
+    code = 6
+    key = "p"
+
+    def __post_init__(self) -> None:
+        expected = f"{type(self).__name__}: expected an exponent from 1e-6 to 1 - 1e-6, got {self.alpha!r}"
+        try:
+            alpha = float(self.alpha)
+        except (TypeError, ValueError) as error:
+            raise ConeError(expected) from error
+        if not SMALLEST_ALPHA <= alpha <= 1 - SMALLEST_ALPHA:
+            raise ConeError(expected)
+        object.__setattr__(self, "alpha", alpha)
+
+    @property
+    def parameter(self) -> float:
+        """α."""
+        return self.alpha
+
+    @classmethod
+    def from_entry(cls, numbers: list[Any]) -> list[Cone]:
+        """One cone for each exponent, where a negative one stands for the dual cone; a single zero for none."""
+        if numbers == [0]:
+            return []
+        return [DualPower(-alpha) if _negative(alpha) else Power(alpha) for alpha in numbers]
+
+
+class DualPower(Power):
+    """The dual of the power cone, {(u, v, w): (u/α)ᵅ (v/(1−α))¹⁻ᵅ ≥ |w|, u ≥ 0, v ≥ 0}; as `Power` otherwise.
+
+    Raises:
+        ConeError: `alpha` is not a number from 1e-6 to 1 − 1e-6.
+    """
+
+    code = 7
+
+
+def _negative(alpha: Any) -> bool:
+    return isinstance(alpha, SupportsFloat) and float(alpha) < 0
+
+
+def _integer(value: Any, fewest: int, expected: str) -> int:
+    """An integer of at least `fewest`.
+
+    Raises:
+        ConeError: it is none; the message begins with what was expected.
+    """
+    message = f"{expected}, an integer of at least {fewest}, got {value!r}"
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise ConeError(message) from error
+    if isinstance(value, bool) or number < fewest:
+        raise ConeError(message)
+    return number
+
+
 @dataclass(frozen=True, eq=False)
 class Product:
     """K = K₁ × K₂ × …, rows in the order of the list; compared by identity, and one object per list of cones.
@@ -125,7 +263,8 @@ class Product:
 
 @lru_cache(maxsize=1024)
 def _product(cones: tuple[Cone, ...]) -> Product:
-    return Product(cones, sum(cone.rows for cone in cones), all(isinstance(cone, Zero | Nonnegative) for cone in cones))
+    linear = all(isinstance(cone, Zero | Nonnegative) for cone in cones)
+    return Product(cones, sum(cone.rows for cone in cones), linear)
 
 
 def as_product(cones: Any) -> Product:
@@ -133,10 +272,11 @@ def as_product(cones: Any) -> Product:
 
     Args:
         cones: iterable of cones, in the order of the rows of A, b, s and y; or a dict with the keys of SCS and diffcp,
-            `{"z": rows, "l": rows, "q": [rows, …]}`, whose rows come in that order.
+            `{"z": rows, "l": rows, "q": [rows, …], "s": [order, …], "ep": count, "ed": count, "p": [alpha, …]}`, whose
+            rows come in that order; a negative exponent stands for a dual power cone.
 
     Raises:
-        ConeError: anything else, a key that is unknown, or a cone that this version does not solve.
+        ConeError: anything else, or a key that is unknown.
     """
     if isinstance(cones, Product):
         return cones
@@ -169,18 +309,14 @@ _latest = _product(())  # what a list was last read as
 
 
 def _names() -> str:
-    return ", ".join(cone.__name__ for cone in _BY_KEY.values())
+    return ", ".join(cone.__name__ for cone in _KINDS)
 
 
 def _from_dict(entries: Mapping[Any, Any]) -> Iterable[Cone]:
-    for key, entry in entries.items():
-        if key in _BY_KEY:
-            continue
-        if key not in _NOT_YET:
+    for key in entries:
+        if key not in _BY_KEY:
             known = ", ".join(map(repr, _BY_KEY))
             raise ConeError(f"cones[{key!r}]: unknown key; expected keys among {known}")
-        if _numbers(key, entry, _NOT_YET[key]) not in ([], [0]):
-            raise ConeError(f"cones[{key!r}]: the {_NOT_YET[key]} cone is not supported by this version")
     for key, kind in _BY_KEY.items():
         if key not in entries:
             continue

@@ -63,6 +63,8 @@ GD_HD double absolute(double a) { return fabs(a); }
 GD_HD float absolute(float a) { return fabsf(a); }
 GD_HD double inverse_square_root(double a) { return rsqrt(a); }
 GD_HD float inverse_square_root(float a) { return rsqrtf(a); }
+GD_HD double quick_inverse_square_root(double a) { return rsqrt(a); }
+GD_HD float quick_inverse_square_root(float a) { return rsqrtf(a); }
 #else  // builtins, so that no standard header is needed
 GD_HD double square_root(double a) { return __builtin_sqrt(a); }
 GD_HD float square_root(float a) { return __builtin_sqrtf(a); }

@@ -124,15 +124,20 @@ GD_HD double equilibrate(const G& g, index_t n, const ConeRows& rows, bool has_P
     mean = g.sum(mean) / double(n > 0 ? n : 1);
     largest = maximum(g.max(largest), mean);
     c = largest > 0 ? 1 / largest : 1.0;
-    // One factor per second-order cone, or the cone would not stay one.
+    // One factor for all rows of a cone that would not stay one otherwise.
     GD_NO_UNROLL for (index_t k = g.rank(); k < m; k += g.size()) row[k] *= E[k];
     g.sync();
-    GD_NO_UNROLL for (index_t cone = g.rank(); cone < rows.second_order_count; cone += g.size()) {
-      const index_t start = rows.second_order_start[cone], d = rows.second_order_dimension[cone];
+    const auto level = [row](index_t start, index_t d) GD_LAMBDA {
       double biggest = 0;
       for (index_t k = start; k < start + d; k++) biggest = maximum(row[k], biggest);
       for (index_t k = start; k < start + d; k++) row[k] = biggest;
-    }
+    };
+    GD_NO_UNROLL for (index_t cone = g.rank(); cone < rows.second_order_count; cone += g.size())
+        level(rows.second_order_start[cone], rows.second_order_dimension[cone]);
+    GD_NO_UNROLL for (index_t cone = g.rank(); cone < rows.semidefinite_count; cone += g.size())
+        level(rows.semidefinite_start[cone], semidefinite_rows(rows.semidefinite_order[cone]));
+    GD_NO_UNROLL for (index_t cone = g.rank(); cone < rows.triples(); cone += g.size())
+        level(rows.triple_start + 3 * cone, 3);
     g.sync();
     double bad = 0;
     GD_NO_UNROLL for (index_t j = g.rank(); j < n; j += g.size()) {

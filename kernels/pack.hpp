@@ -134,6 +134,27 @@ GD_HD bool any(double4_mask m) { return lanewise_any<double4>(m); }
 GD_HD bool any(float8_mask m) { return lanewise_any<float8>(m); }
 #endif
 
+// 1/√a to two units in the last place for normal a > 0, in a fraction of the time of a root and a quotient where the
+// machine has a first guess to fourteen bits.
+template <class V>
+GD_HD V quick_inverse_square_root(V a) {
+#if defined(__AVX512F__) && defined(__AVX512VL__)
+  if constexpr (sizeof(Real<V>) == 8 && Scalar<V>::lanes > 1) {
+    V r;
+    if constexpr (sizeof(V) == 64)
+      r = (V)_mm512_rsqrt14_pd((__m512d)a);
+    else
+      r = (V)_mm256_rsqrt14_pd((__m256d)a);
+    const V one = broadcast<V>(1), half = broadcast<V>(0.5);
+    V e = one - a * r * r;
+    r = r + r * e * (half + broadcast<V>(0.375) * e);
+    e = one - a * r * r;
+    return r + half * r * e;
+  }
+#endif
+  return broadcast<V>(1) / square_root(a);
+}
+
 GD_HD float4 maximum(float4 a, float4 b) { return a > b ? a : b; }
 
 // A mask as bits and back.

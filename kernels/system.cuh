@@ -5,8 +5,8 @@
 //     [ P   Aᵀ    ] [u]   [e₁]
 //     [ A  −F⁻² ] [v] = [e₂]        (zero rows: F⁻² = 0)
 //
-// with F a cone-wise symmetric operator: the inverse Nesterov–Todd scaling in the interior point, the curvature of the
-// projection √(D/(I − D + δ)) in the rest. With Ã = F A, ẽ = F e₂ and v = F t it condenses to
+// with F⁻² short for (FᵀF)⁻¹ and F an operator for each cone: the inverse of the scaling in the interior point, the
+// curvature of the projection √(D/(I − D + δ)) in the rest. With Ã = F A, ẽ = F e₂ and v = Fᵀt it condenses to
 //
 //     (P + EᵀE + ÃᵀÃ) u + Eᵀ v_E = e₁ + Ãᵀẽ + Eᵀe_E,   E u = e_E,   t = Ã u − ẽ,
 //
@@ -70,7 +70,7 @@ struct System {
     k.magnitude = memory.take(cooperative ? s.order() : 0);
     k.n = s.n;
     k.equality_rows = rows.zero;
-    F = {memory.take(s.row_words()), memory.take(3 * rows.second_order_count)};
+    F = {memory.take(s.row_words()), memory.take(rows.operator_words()), memory.take(rows.scratch_words())};
     k.weight = F.vector;
     q = memory.take(s.columns());
     b = memory.take(s.row_words());
@@ -100,9 +100,9 @@ GD_HD void solve_system(const G& g, const System<T>& w, const T* e1, const T* e2
   const index_t columns = s.columns(), rows = s.row_words(), order = s.order(), zero = s.rows.zero;
   T* right = w.right;
   g.sync();
-  if constexpr (kCooperative<G>) {  // Ãᵀẽ + Eᵀe_E = Aᵀ(e_E, F ẽ)
+  if constexpr (kCooperative<G>) {  // Ãᵀẽ + Eᵀe_E = Aᵀ(e_E, Fᵀẽ)
     for (int r = 0; r < R; r++) {
-      cone_apply(g, s.rows, w.F, e2 + r * rows, v + r * rows);
+      cone_apply_transposed(g, s.rows, w.F, e2 + r * rows, v + r * rows);
       for (index_t k = g.rank(); k < zero; k += g.size()) v[r * rows + k] = e2[r * rows + k];
     }
     g.sync();
@@ -162,7 +162,7 @@ GD_HD void system_residual(const G& g, const System<T>& w, const Refinement<T>& 
   g.sync();
   multiply_symmetric(g, w.P, tiles(s.n), u, f.product);
   if constexpr (kCooperative<G>) {
-    cone_apply(g, s.rows, w.F, v, f.dv);
+    cone_apply_transposed(g, s.rows, w.F, v, f.dv);
     for (index_t k = g.rank(); k < zero; k += g.size()) f.dv[k] = v[k];
     multiply<1>(g, w.A, s.m(), s.n, u, 0, f.r2, 0);
     g.sync();
@@ -181,7 +181,7 @@ GD_HD void system_residual(const G& g, const System<T>& w, const Refinement<T>& 
     for (index_t k = g.rank(); k < zero; k += g.size()) f.r2[k] = f.dv[k];
     g.sync();
   }
-  if (N) cone_apply(g, s.rows, *N, v, f.dv);
+  if (N) cone_apply_complement(g, s.rows, *N, v, f.dv);
   g.sync();
   const T* against = N ? f.dv : v;
   for (index_t k = g.rank(); k < s.m(); k += g.size()) {

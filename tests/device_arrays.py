@@ -188,7 +188,7 @@ class _Function:
 
     def problem(self, call) -> _abi.CProblem:
         assert (call.P.data is None) <= (not self.has_P or self.n == 0)
-        cones = (len(self.kinds), addressof(self.kinds), addressof(self.rows))
+        cones = (len(self.kinds), addressof(self.kinds), addressof(self.rows), None)  # no power cones here
         return _abi.CProblem(call.batch, self.n, self.m, self.dtype, *cones, call.P, call.q, call.A, call.b)
 
     def gd_solve_kernel(self, call: GpuSolve) -> None:

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import reference
+import reference_cones
 
 import gpudiff as gd
 
 Array = np.ndarray
 Cones = list[tuple[str, int]]
 Z, N, Q = "zero", "nonnegative", "soc"
+S, E, ED = "psd", "exp", "dual exp"  # and "power α", "dual power α"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +68,27 @@ class Problem:
 
 
 def gd_cones(cones: Cones) -> list:
-    classes = {Z: gd.Zero, N: gd.Nonnegative, Q: gd.SecondOrder}
-    return [classes[kind](rows) for kind, rows in cones]
+    classes = {Z: gd.Zero, N: gd.Nonnegative, Q: gd.SecondOrder, S: lambda rows: gd.PSD(reference_cones.order(rows))}
+    classes |= {E: lambda rows: gd.Exponential(rows // 3), ED: lambda rows: gd.DualExponential(rows // 3)}
+
+    def cone(kind: str, rows: int):
+        if kind in classes:
+            return classes[kind](rows)
+        return (gd.DualPower if kind.startswith("dual") else gd.Power)(float(reference_cones.alpha(kind)))
+
+    return [cone(kind, rows) for kind, rows in cones]
+
+
+def dual_kind(kind: str) -> str:
+    """The kind of the dual cone; the zero cone's has none."""
+    if kind in (N, Q, S):
+        return kind
+    return kind[5:] if kind.startswith("dual") else f"dual {kind}"
+
+
+def scales_as_one(kind: str) -> bool:
+    """Whether all rows of a cone have to be in the same units."""
+    return kind not in (Z, N)
 
 
 def stack(problems: list[Problem]) -> Problem:
@@ -108,11 +129,35 @@ def inside_soc(rng: np.random.Generator, k: int) -> Array:
 def inside(rng: np.random.Generator, cones: Cones) -> Array:
     """A point well inside K, but for the zero cones, where there is only 0."""
     parts = {Z: np.zeros, N: lambda k: rng.uniform(0.5, 2, k), Q: lambda k: inside_soc(rng, k)}
-    return np.concatenate([parts[kind](k) for kind, k in cones])
+    return np.concatenate([parts[kind](k) if kind in parts else inside_other(rng, kind, k) for kind, k in cones])
+
+
+def inside_other(rng: np.random.Generator, kind: str, k: int) -> Array:
+    """A point well inside a PSD cone or a cone of three rows: the sum of two of K and one of K*, which is no worse."""
+    if kind == S:
+        basis = np.linalg.qr(rng.standard_normal((reference_cones.order(k),) * 2))[0]
+        return gd.svec(basis @ np.diag(rng.uniform(0.5, 2, len(basis))) @ basis.T)
+    return sum(surface_pair(rng, kind)[0] for _ in range(3)) + np.array(
+        [-0.3, 0.3, 0.3] if "exp" in kind else [1, 1, 0]
+    )
+
+
+def surface_pair(rng: np.random.Generator, kind: str) -> tuple[Array, Array]:
+    """Complementary points of the surfaces of a cone of three rows and of its dual."""
+    s, y = rng.uniform(0.5, 2, 2)
+    if "exp" in kind:
+        ratio = rng.uniform(-1.5, 1.5)
+        point, normal = np.array([ratio, 1, np.exp(ratio)]), np.array([-1, ratio - 1, np.exp(-ratio)])
+    else:
+        a = float(reference_cones.alpha(kind))
+        x = rng.uniform(0.5, 2, 2)
+        tip = x[0] ** a * x[1] ** (1 - a) * rng.choice([-1, 1])
+        point, normal = np.array([*x, tip]), np.array([a / x[0], (1 - a) / x[1], -1 / tip])
+    return (y * normal, s * point) if kind.startswith("dual") else (s * point, y * normal)
 
 
 def pair(rng: np.random.Generator, kind: str, k: int, active: int, state: str) -> tuple[Array, Array]:
-    """Complementary (s, y) of one cone: `active` rows of a nonnegative cone, a state of a second-order one."""
+    """Complementary (s, y) of one cone: `active` rows of a nonnegative cone, a state of any other."""
     s, y = np.zeros(k), np.zeros(k)
     if kind == Z:
         y = rng.standard_normal(k)
@@ -121,9 +166,23 @@ def pair(rng: np.random.Generator, kind: str, k: int, active: int, state: str) -
         y[rows[:active]] = rng.uniform(0.5, 2, active)
         s[rows[active:]] = rng.uniform(0.5, 2, k - active)
     elif state == "inside" or (state == "surface" and k == 1):
-        s = inside_soc(rng, k)
+        s = inside(rng, [(kind, k)])
     elif state == "tip":
-        y = inside_soc(rng, k)
+        y = inside(rng, [(dual_kind(kind), k)])
+    elif state == "face":  # of the exponential cone: y = 0
+        on_face, across = (
+            np.array([-rng.uniform(0.5, 2), 0, rng.uniform(0.5, 2)]),
+            np.array([0, rng.uniform(0.5, 2), 0]),
+        )
+        s, y = (across, on_face) if kind == ED else (on_face, across)
+    elif kind == S:
+        basis = np.linalg.qr(rng.standard_normal((reference_cones.order(k),) * 2))[0]
+        rank = int(state.split()[1]) if state.startswith("rank") else len(basis) // 2
+        values = np.full(len(basis), 1.5) if "equal" in state else rng.uniform(0.5, 2, len(basis))
+        s = gd.svec(basis[:, :rank] @ np.diag(values[:rank]) @ basis[:, :rank].T)
+        y = gd.svec(basis[:, rank:] @ np.diag(values[rank:]) @ basis[:, rank:].T)
+    elif kind != Q:
+        s, y = surface_pair(rng, kind)
     else:
         u = unit(rng, k - 1)
         s = rng.uniform(0.5, 2) * np.concatenate([[1.0], u])
@@ -134,7 +193,8 @@ def pair(rng: np.random.Generator, kind: str, k: int, active: int, state: str) -
 def planted(
     rng: np.random.Generator, n: int, cones: Cones, rank: int | None, active: int = 0, states: tuple[str, ...] = ()
 ) -> Problem:
-    """One planted problem; `rank` of P (None: no P), active nonnegative rows in all, a state per second-order cone."""
+    """One planted problem; `rank` of P (None: no P), active nonnegative rows in all, a state for each other cone but
+    the zero cones ("surface" where they run out)."""
     m = sum(k for _, k in cones)
     P = None if rank is None else psd(rng, n, rank)
     total = sum(k for kind, k in cones if kind == N)
@@ -144,7 +204,7 @@ def planted(
     for kind, k in cones:
         count = int(chosen[row : row + k].sum()) if kind == N else 0
         row += k if kind == N else 0
-        parts.append(pair(rng, kind, k, count, next(state) if kind == Q else ""))
+        parts.append(pair(rng, kind, k, count, next(state, "surface") if kind not in (Z, N) else ""))
     s = np.concatenate([p[0] for p in parts]) if parts else np.zeros(0)
     y = np.concatenate([p[1] for p in parts]) if parts else np.zeros(0)
     x = rng.standard_normal(n)
@@ -168,7 +228,21 @@ def well_conditioned(build: Callable[[np.random.Generator], Problem], rng: np.ra
     raise RuntimeError("this family is not well-posed")
 
 
-# name: n, cones, rank of P (None: absent), active nonnegative rows, state of each second-order cone
+EVERY: Cones = [
+    (E, 3),
+    (Q, 4),
+    ("power 0.3", 3),
+    (N, 4),
+    (S, 6),
+    (Z, 2),
+    (ED, 3),
+    ("dual power 0.7", 3),
+    (S, 3),
+    (N, 3),
+]
+EVERY += [(Q, 3), (E, 3), ("power 0.8", 3)]
+
+# name: n, cones, rank of P (None: absent), active nonnegative rows, state of each cone but zero and nonnegative ones
 WELL_POSED: dict[str, tuple] = {
     "qp": (8, [(N, 16)], 8, 4),
     "qp with equalities": (16, [(Z, 4), (N, 32)], 16, 6),
@@ -193,6 +267,27 @@ WELL_POSED: dict[str, tuple] = {
     "mixed": (7, [(Q, 3), (N, 4), (Z, 2), (Q, 5), (N, 3), (Q, 1)], 7, 2, ("surface", "surface", "inside")),
     "mixed, zero cone last": (9, [(N, 5), (Q, 2), (Q, 4), (Z, 2)], 9, 3, ("surface", "surface")),
     "mixed, no P": (6, [(N, 4), (Q, 5), (Z, 2), (N, 3)], None, 2, ("surface",)),
+    "sdp": (9, [(S, 15)], None, 0, ("rank 2",)),
+    "sdp of order 8": (20, [(S, 36)], None, 0, ("rank 4",)),
+    "small psd cones": (
+        8,
+        [(S, 6), (S, 1), (S, 3), (S, 10), (S, 1)],
+        8,
+        0,
+        ("rank 1", "tip", "rank 1", "rank 3", "inside"),
+    ),
+    "psd, at either tip": (9, [(S, 6), (S, 10), (S, 3)], 9, 0, ("tip", "inside", "rank 1")),
+    "psd, equal eigenvalues": (4, [(S, 15)], 4, 0, ("rank 3 equal",)),
+    "exponential": (8, [(E, 3)] * 6, None, 0),
+    "exponential, anywhere": (8, [(E, 3)] * 5, 8, 0, ("surface", "inside", "tip", "face", "surface")),
+    "dual exponential": (5, [(ED, 3)] * 4, None, 0),
+    "dual exponential, anywhere": (8, [(ED, 3)] * 5, 8, 0, ("surface", "inside", "tip", "face", "surface")),
+    "power": (6, [("power 0.5", 3), ("power 0.2", 3), ("power 0.9", 3), ("power 0.6", 3)], None, 0),
+    "power, anywhere": (5, [("power 0.3", 3)] * 3 + [("power 0.5", 3)], 5, 0, ("surface", "inside", "tip", "surface")),
+    "power, extreme exponents": (4, [("power 0.01", 3), ("power 0.99", 3), ("dual power 0.99", 3)], 4, 0),
+    "dual power": (6, [("dual power 0.4", 3), ("dual power 0.8", 3), ("dual power 0.15", 3)], 6, 0),
+    "every cone": (20, EVERY, 20, 4),
+    "every cone, no P": (20, EVERY, None, 4),
 }
 
 
@@ -251,8 +346,8 @@ def scaled(problem: Problem, rows: Array, columns: Array, cost: float = 1.0) -> 
 
 
 def row_scales(rng: np.random.Generator, cones: Cones, decades: float) -> Array:
-    """Factors of 10^±decades, one per row, one per second-order cone."""
-    parts = [10 ** rng.uniform(-decades, decades, 1 if kind == Q else k) * np.ones(k) for kind, k in cones]
+    """Factors of 10^±decades, one per row, one for all rows of a cone that would not stay one otherwise."""
+    parts = [10 ** rng.uniform(-decades, decades, 1 if scales_as_one(kind) else k) * np.ones(k) for kind, k in cones]
     return np.concatenate(parts)
 
 
@@ -364,10 +459,47 @@ def single_point_ball(rng: np.random.Generator) -> Problem:
     return Problem(P, q, A, b, [(Q, n + 1)], x=x, obj=np.asarray(x @ P @ x / 2 + q @ x))
 
 
+def weakly_active_matrix(rng: np.random.Generator) -> Problem:
+    """A PSD cone of order 5 whose slack has rank 2 and whose multiplier has rank 2: one direction is free of both."""
+    p = planted(rng, 8, [(S, 15), (N, 3)], 8, 1, ("rank 2",))
+    basis = np.linalg.qr(rng.standard_normal((5, 5)))[0]
+    s, y = p.s.copy(), p.y.copy()
+    s[:15] = gd.svec(basis[:, :2] @ basis[:, :2].T)
+    y[:15] = gd.svec(basis[:, 3:] @ basis[:, 3:].T)
+    return from_answer(p.P, p.A, p.cones, p.x, y, s)
+
+
+def flat_matrix(rng: np.random.Generator) -> Problem:
+    """A PSD cone of order 3 in which an equality asks a diagonal entry to be 0: no strict interior."""
+    n, d = 6, np.array([1.0, 0, 0, 2, 0.5, 1])  # X = x as a vector; its first row and column have to vanish
+    target = np.concatenate([[0, 0, 0], d[3:]])
+    A = np.vstack([np.eye(n)[:1], -np.eye(n)])
+    return Problem(
+        np.eye(n), -target, A, np.zeros(1 + n), [(Z, 1), (S, 6)], x=target, obj=np.asarray(-target @ target / 2)
+    )
+
+
+def entropy_to_the_edge(rng: np.random.Generator) -> Problem:
+    """Min Σ cᵢ pᵢ + pᵢ log pᵢ on a simplex, with costs so different that some p are 1e-8 of others."""
+    k = 6
+    c = rng.uniform(0, 18, k)
+    p = np.exp(-c) / np.sum(np.exp(-c))
+    # (−tᵢ, pᵢ, 1) ∈ K_exp is tᵢ ≥ pᵢ log pᵢ; x = (p, t)
+    A = np.zeros((1 + 3 * k, 2 * k))
+    A[0, :k] = 1
+    for i in range(k):
+        A[1 + 3 * i, k + i] = 1
+        A[2 + 3 * i, i] = -1
+    b = np.concatenate([[1], np.tile([0.0, 0, 1], k)])
+    q = np.concatenate([c, np.ones(k)])
+    x = np.concatenate([p, p * np.log(p)])
+    return Problem(None, q, A, b, [(Z, 1), *[(E, 3)] * k], x=x, obj=np.asarray(q @ x))
+
+
 def infeasible(rng: np.random.Generator, cones: Cones, rank: int | None = 6) -> Problem:
     """A planted certificate: y ∈ K* with Aᵀy = 0 and bᵀy = −1."""
     n, m = 6, sum(k for _, k in cones)
-    y = inside(rng, cones)
+    y = inside(rng, [(kind if kind == Z else dual_kind(kind), k) for kind, k in cones])
     y += np.concatenate([(kind == Z) * rng.standard_normal(k) for kind, k in cones])
     A, b = rng.standard_normal((m, n)), rng.standard_normal(m)
     A -= np.outer(y, y @ A) / (y @ y)
@@ -409,6 +541,15 @@ HARD: dict[str, Callable[[np.random.Generator], Problem]] = {
     "degenerate lp": degenerate_lp,
     "optimal face": optimal_face,
     "flat objective": flat_objective,
+    "rows and columns scaled by 1e±4, sdp": lambda rng: badly_scaled(rng, "sdp"),
+    "rows and columns scaled by 1e±4, exponential": lambda rng: badly_scaled(rng, "exponential"),
+    "rows and columns scaled by 1e±4, power": lambda rng: badly_scaled(rng, "power"),
+    "rows and columns scaled by 1e±4, every cone": lambda rng: badly_scaled(rng, "every cone"),
+    "cost times 1e6, every cone": lambda rng: cost_scaled(rng, "every cone", 1e6),
+    "cost times 1e-6, every cone": lambda rng: cost_scaled(rng, "every cone", 1e-6),
+    "weakly active, psd": weakly_active_matrix,
+    "no strict interior, psd": flat_matrix,
+    "entropy to the edge": entropy_to_the_edge,
     "bounds of 1e10": huge_bounds,
     "no strict interior": no_interior,
     "single point, box": single_point_box,
@@ -419,10 +560,19 @@ HARD: dict[str, Callable[[np.random.Generator], Problem]] = {
     "infeasible equalities": lambda rng: infeasible(rng, [(Z, 8)]),
     "infeasible socp": lambda rng: infeasible(rng, MIXED, None),
     "infeasible, one soc": lambda rng: infeasible(rng, [(Q, 12)]),
+    "infeasible, one psd": lambda rng: infeasible(rng, [(S, 15)]),
+    "infeasible, exponential": lambda rng: infeasible(rng, [(E, 3)] * 4, None),
+    "infeasible, power": lambda rng: infeasible(
+        rng, [("power 0.3", 3), ("dual power 0.6", 3), (ED, 3), ("power 0.5", 3)]
+    ),
+    "infeasible, every cone": lambda rng: infeasible(rng, EVERY, None),
     "unbounded lp": lambda rng: unbounded(rng, [(N, 12)]),
     "unbounded qp": lambda rng: unbounded(rng, [(Z, 2), (N, 12)], 4),
     "unbounded socp": lambda rng: unbounded(rng, MIXED),
     "unbounded, mixed with P": lambda rng: unbounded(rng, MIXED, 6),
+    "unbounded, psd": lambda rng: unbounded(rng, [(S, 15)]),
+    "unbounded, exponential": lambda rng: unbounded(rng, [(E, 3)] * 4),
+    "unbounded, every cone": lambda rng: unbounded(rng, EVERY),
 }
 
 

@@ -1,7 +1,7 @@
 """A slow, obvious implementation to test against: everything in extended precision, nothing shared with the kernels.
 
 A problem is anything with unbatched attributes P (or None), q, A, b and cones, a list of (kind, rows) with kind "zero",
-"nonnegative" or "soc". A solution is a root of the residual map
+"nonnegative", "soc", "psd", "exp", "dual exp", "power α" or "dual power α". A solution is a root of the residual map
 
     R(x, v) = (P x + q + Aᵀ Π(v),  A x + Π(v) − v − b),     y = Π(v) = Π_{K*}(v),  s = y − v,
 
@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 
 import clarabel
 import numpy as np
+import reference_cones
 from scipy import sparse
+from scipy.linalg import block_diag
 
 Array = np.ndarray
 Cones = list[tuple[str, int]]
@@ -83,23 +85,25 @@ def derivative_soc(v: Array) -> Array:
 
 
 def project_dual(cones: Cones, v: Array) -> Array:
-    """Π_{K*}(v); the dual of the zero cone is the whole space, the other two are their own duals."""
+    """Π_{K*}(v); the dual of the zero cone is the whole space. By Moreau Π_{K*}(v) = v + Π_K(−v)."""
     y = v.copy()
     for kind, rows in blocks(cones):
         if kind == "nonnegative":
             y[rows] = np.maximum(v[rows], 0)
         elif kind == "soc":
             y[rows] = project_soc(v[rows])
+        elif kind == "psd":
+            y[rows] = reference_cones.project(kind, v[rows])
+        elif kind.startswith("dual"):
+            y[rows] = reference_cones.project(kind[5:], v[rows])
+        elif kind != "zero":
+            y[rows] = v[rows] + reference_cones.project(kind, -v[rows])
     return y
 
 
 def project_primal(cones: Cones, v: Array) -> Array:
     """Π_K(v)."""
-    s = project_dual(cones, v)
-    for kind, rows in blocks(cones):
-        if kind == "zero":
-            s[rows] = 0
-    return s
+    return v + project_dual(cones, -v)
 
 
 def derivative_dual(cones: Cones, v: Array) -> Array:
@@ -110,6 +114,12 @@ def derivative_dual(cones: Cones, v: Array) -> Array:
             D[rows, rows] = np.diag((v[rows] > 0).astype(v.dtype))
         elif kind == "soc":
             D[rows, rows] = derivative_soc(v[rows])
+        elif kind == "psd":
+            D[rows, rows] = reference_cones.derivative(kind, v[rows])
+        elif kind.startswith("dual"):
+            D[rows, rows] = reference_cones.derivative(kind[5:], v[rows])
+        elif kind != "zero":
+            D[rows, rows] -= reference_cones.derivative(kind, -v[rows])
     return D
 
 
@@ -193,19 +203,39 @@ def residual_map(problem, x: Array, v: Array) -> Array:
 
 
 def clarabel_point(problem, tolerance: float = 1e-10) -> tuple[Array, Array]:
-    """(x, v = y − s) from Clarabel."""
+    """(x, v = y − s) from Clarabel, where M s stands for s: rows in another order, dual cones as images of others."""
     n = problem.q.size
-    kinds = {"zero": clarabel.ZeroConeT, "nonnegative": clarabel.NonnegativeConeT, "soc": clarabel.SecondOrderConeT}
-    cones = [kinds["nonnegative" if k == 1 and kind == "soc" else kind](k) for kind, k in problem.cones if k > 0]
+    images = [clarabel_cone(kind, k) for kind, k in problem.cones if k > 0]
+    M = block_diag(*(image for _, image in images)) if images else np.zeros((0, 0))
+    cones = [cone for cone, _ in images]
     settings = clarabel.DefaultSettings()
     settings.verbose = False
     settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = tolerance
     P = np.zeros((n, n)) if problem.P is None else np.asarray(problem.P, dtype=float)
-    args = sparse.csc_matrix(np.triu(P)), np.asarray(problem.q, float), sparse.csc_matrix(np.asarray(problem.A, float))
-    solution = clarabel.DefaultSolver(*args, np.asarray(problem.b, float), cones, settings).solve()
+    A, b = M @ np.asarray(problem.A, float), M @ np.asarray(problem.b, float)
+    args = sparse.csc_matrix(np.triu(P)), np.asarray(problem.q, float), sparse.csc_matrix(A)
+    solution = clarabel.DefaultSolver(*args, b, cones, settings).solve()
     if str(solution.status) not in {"Solved", "AlmostSolved"}:
         raise RuntimeError(f"the reference could not solve {problem}: {solution.status}")
-    return extended(solution.x), extended(solution.z) - extended(solution.s)
+    y, s = M.T @ np.asarray(solution.z), np.linalg.solve(M, np.asarray(solution.s)) if M.size else np.zeros(0)
+    return extended(solution.x), extended(y) - extended(s)
+
+
+def clarabel_cone(kind: str, k: int) -> tuple[Any, Array]:
+    """Clarabel's cone, and M for which s is in ours where M s is in that one."""
+    if kind in {"zero", "nonnegative"}:
+        return (clarabel.ZeroConeT if kind == "zero" else clarabel.NonnegativeConeT)(k), np.eye(k)
+    if kind == "soc":
+        return (clarabel.NonnegativeConeT(1) if k == 1 else clarabel.SecondOrderConeT(k)), np.eye(k)
+    if kind == "psd":  # the upper triangle column by column is the lower one row by row
+        places = reference_cones.entries(reference_cones.order(k))
+        lower_by_rows = sorted(range(k), key=lambda e: places[e])
+        return clarabel.PSDTriangleConeT(reference_cones.order(k)), np.eye(k)[lower_by_rows]
+    if kind.endswith("exp"):
+        turned = np.array([[1.0, -1, 0], [-1, 0, 0], [0, 0, 1]])
+        return clarabel.ExponentialConeT(), turned if kind.startswith("dual") else np.eye(3)
+    a = float(reference_cones.alpha(kind))
+    return clarabel.PowerConeT(a), np.diag([1 / a, 1 / (1 - a), 1]) if kind.startswith("dual") else np.eye(3)
 
 
 def newton(problem, x: Array, v: Array, steps: int = 12) -> Point:

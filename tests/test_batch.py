@@ -5,7 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from compare import RESULT_FIELDS, assert_close, assert_same_bits
-from problems import MIXED, Problem, feasible_qps, infeasible, stack, unbounded, varied_qps, well_posed
+from problems import (
+    MIXED,
+    Problem,
+    Z,
+    dual_kind,
+    feasible_qps,
+    infeasible,
+    inside,
+    stack,
+    unbounded,
+    varied_qps,
+    well_posed,
+)
 
 import gpudiff as gd
 
@@ -70,7 +82,7 @@ class Case:
         return Everything(Problem(*data, source.cones), direction, seed, **options)
 
 
-@pytest.fixture(scope="module", params=["qp", "lp", "mixed", "every status"])
+@pytest.fixture(scope="module", params=["qp", "lp", "mixed", "sdp", "every cone", "every status"])
 def case(request) -> Case:
     return Case(request.param)
 
@@ -121,7 +133,7 @@ def test_next_to_anything(case, what, rng):
     elif what == "inf":
         A[spoilt, 0, 0] = np.inf
     elif what == "infeasible":
-        y = np.concatenate([np.ones(k) if kind != "soc" else [k, *np.ones(k - 1)] for kind, k in case.problem.cones])
+        y = inside(rng, [(kind if kind == Z else dual_kind(kind), k) for kind, k in case.problem.cones])
         A[spoilt] -= y[:, None] * (y @ A[spoilt])[:, None, :] / (y @ y)
         b[spoilt] -= np.outer(b[spoilt] @ y + 1, y) / (y @ y)
     elif what == "huge":

@@ -12,6 +12,7 @@ from gpudiff.bench.families import FAMILIES, Batch, Family, generate
 from gpudiff.bench.latency import latency
 from gpudiff.bench.measure import NO_ANSWER, Plan, Record, gradient_error, run_family
 from gpudiff.bench.moved import moved
+from gpudiff.bench.projections import CASES
 from gpudiff.bench.reference import project_dual, solve, vjp
 from gpudiff.bench.solver import Gradients, Outcome, pattern, split
 
@@ -315,6 +316,8 @@ def test_quick_run_writes_json(tmp_path, monkeypatch, capsys):
     assert all(r["x_error_max"] <= 1e-8 and r["forward"] > 0 for r in results["sweep"])
     assert {entry["n"] for entry in results["latency"]} == {8, 16, 32}
     assert results["import_seconds"]["gpudiff"] > 0
+    assert {entry["case"] for entry in results["projections"]} == {case.name for case in CASES}
+    assert all(entry["rate"] > 0 and (entry["difference"] or 0) <= 1e-13 for entry in results["projections"])
     printed = capsys.readouterr().out
     assert "qp-8-16" in printed
     assert "FMA peak" in printed

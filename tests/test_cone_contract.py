@@ -8,7 +8,25 @@ import numpy as np
 import pytest
 import reference
 from compare import assert_close
-from problems import MIXED, N, Q, Z, feasible_qps, gd_cones, generator, scaled, stack, well_posed
+from problems import (
+    ED,
+    EVERY,
+    MIXED,
+    E,
+    N,
+    Q,
+    S,
+    Z,
+    dual_kind,
+    feasible_qps,
+    gd_cones,
+    generator,
+    inside,
+    scaled,
+    scales_as_one,
+    stack,
+    well_posed,
+)
 
 import gpudiff as gd
 
@@ -20,9 +38,27 @@ CONES = {
     "soc of 3": [(Q, 3)],
     "soc of 20": [(Q, 20)],
     "ten cones": [(Q, 3)] * 10,
-    "every kind": MIXED,
+    "every kind of symmetric rows": MIXED,
+    "psd of 1": [(S, 1)],
+    "psd of 2": [(S, 3)],
+    "psd of 5": [(S, 15)],
+    "exponential": [(E, 3)],
+    "dual exponential": [(ED, 3)],
+    "power": [("power 0.3", 3)],
+    "dual power": [("dual power 0.6", 3)],
+    "extreme powers": [("power 0.01", 3), ("dual power 0.02", 3), ("power 0.99", 3)],
+    "every kind": EVERY,
 }
 FAMILIES = ["qp with equalities", "lp", "socp", "many small cones", "mixed", "soc, slack at the tip"]
+FAMILIES += [
+    "sdp",
+    "psd, at either tip",
+    "exponential, anywhere",
+    "dual exponential",
+    "power",
+    "dual power",
+    "every cone",
+]
 
 
 def project(cones, v):
@@ -84,11 +120,11 @@ def assert_same_answer(sol, x, y, s, tolerance: float = 1e-9) -> None:
 
 
 def inner_permutation(rng, cones) -> np.ndarray:
-    """A permutation of rows that every cone is indifferent to: not of a second-order one's head."""
+    """A permutation of rows that every cone is indifferent to: only of a second-order one's tail, say."""
     order = []
     for kind, rows in reference.blocks(cones):
         index = np.arange(rows.start, rows.stop)
-        fixed = 1 if kind == Q else 0
+        fixed = {Z: 0, N: 0, Q: 1}.get(kind, len(index))
         order += [*index[:fixed], *rng.permutation(index[fixed:])]
     return np.array(order)
 
@@ -102,7 +138,7 @@ def test_permuted_rows_permute(name, rng):
     assert_same_answer(moved, sol.x, sol.y[:, order], sol.s[:, order])
 
 
-@pytest.mark.parametrize("name", ["qp with equalities", "many small cones", "mixed", "mixed, no P"])
+@pytest.mark.parametrize("name", ["qp with equalities", "many small cones", "mixed", "mixed, no P", "every cone"])
 def test_permuted_cones_permute(name, rng):
     problem = well_posed(name, 8)
     sol = gd.solve(*problem.args)
@@ -127,9 +163,10 @@ def test_permuted_variables_permute(name, rng):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_units_do_not_matter(name, rng):
-    """Rows in other units (a second-order cone as one), variables in other units, the objective in another currency."""
+    """Rows in other units (those of a cone as one), variables in other units, the objective in another currency."""
     problem = well_posed(name, 8)
-    rows = np.concatenate([10 ** rng.uniform(-2, 2, 1 if kind == Q else k) * np.ones(k) for kind, k in problem.cones])
+    units = [10 ** rng.uniform(-2, 2, 1 if scales_as_one(kind) else k) * np.ones(k) for kind, k in problem.cones]
+    rows = np.concatenate(units)
     columns = 10 ** rng.uniform(-2, 2, problem.q.shape[1])
     other = stack([scaled(item, rows, columns, 37.0) for item in problem.items()])
     sol = gd.solve(*other.args)
@@ -140,13 +177,15 @@ def test_units_do_not_matter(name, rng):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("extra", [(N, 1), (Q, 3)])
+@pytest.mark.parametrize(
+    "extra", [(N, 1), (Q, 3), (S, 6), (E, 3), (ED, 3), ("power 0.2", 3), ("dual power 0.4", 3)], ids=str
+)
 def test_an_inactive_cone_changes_nothing(name, extra, rng):
     problem = well_posed(name, 8)
     kind, k = extra
     sol = gd.solve(*problem.args)
     row = rng.standard_normal((8, k, problem.q.shape[1]))
-    slack = np.concatenate([[2.0 + k], np.ones(k - 1)])
+    slack = inside(rng, [extra])
     A = np.concatenate([problem.A, row], axis=1)
     b = np.concatenate([problem.b, (row @ problem.x[..., None])[..., 0] + slack], axis=1)
     more = gd.solve(problem.P, problem.q, A, b, gd_cones([*problem.cones, (kind, k)]))
@@ -162,9 +201,9 @@ def test_an_inactive_cone_changes_nothing(name, extra, rng):
     assert_close(ours.b[:, m:], np.zeros((8, k)), 1e-10, "gradient of the new cone")
 
 
-@pytest.mark.parametrize("cone", [(N, 1), (Q, 1)])
+@pytest.mark.parametrize("cone", [(N, 1), (Q, 1), (S, 1)])
 def test_a_half_line_is_a_half_line(cone, rng):
-    """SecondOrder(1) and Nonnegative(1) are the same set."""
+    """SecondOrder(1), PSD(1) and Nonnegative(1) are the same set."""
     problem = feasible_qps(rng, 20, 4, [(Z, 1), *[(N, 1)] * 6])
     other = replace(problem, cones=[(Z, 1), *[cone] * 6])
     joined = replace(problem, cones=[(Z, 1), (N, 6)])
@@ -184,7 +223,21 @@ def test_linear_function_on_a_ball(rng):
     assert_close(high.x, c / length[:, None], 1e-10)
 
 
-@pytest.mark.parametrize("name", ["qp", "qp with equalities", "lp", "lp with equalities", "socp", "mixed"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "qp",
+        "qp with equalities",
+        "lp",
+        "lp with equalities",
+        "socp",
+        "mixed",
+        "sdp",
+        "exponential",
+        "power",
+        "every cone",
+    ],
+)
 def test_the_dual_problem_has_the_negated_value(name):
     """Max of the dual = min of the primal, the dual handed in as a minimisation over (x, y) with y ∈ K*."""
     problem = well_posed(name, 8)
@@ -202,7 +255,7 @@ def test_the_dual_problem_has_the_negated_value(name):
     signs = np.broadcast_to(-np.eye(n + m)[bounded], (batch, len(bounded), n + m))
     A = np.concatenate([np.concatenate(columns, axis=2), signs], axis=1)
     b = np.concatenate([-problem.q, np.zeros((batch, len(bounded)))], axis=1)
-    cones = gd_cones([(Z, problem.q.shape[1]), *((kind, k) for kind, k in problem.cones if kind != Z)])
+    cones = gd_cones([(Z, problem.q.shape[1]), *((dual_kind(kind), k) for kind, k in problem.cones if kind != Z)])
     dual = gd.solve(quadratic, linear, A, b, cones)
     assert np.all(dual.ok)
     assert_close(-dual.obj, sol.obj, 1e-8)

@@ -22,8 +22,42 @@ def test_a_cone_is_frozen_hashable_and_equal_by_value(cone):
 
 
 def test_cones_of_different_kinds_differ():
-    assert len({gd.Zero(3), gd.Nonnegative(3), gd.SecondOrder(3)}) == 3
+    cones = [gd.Zero(3), gd.Nonnegative(3), gd.SecondOrder(3), gd.PSD(3), gd.Exponential(3), gd.DualExponential(3)]
+    cones += [gd.Power(0.3), gd.DualPower(0.3)]
+    assert len(set(cones)) == len(cones)
     assert gd.Zero(3) != gd.Nonnegative(3)
+    assert gd.Power(0.3) != gd.DualPower(0.3)
+
+
+def test_rows_of_cones_that_are_told_by_something_else():
+    assert [gd.PSD(k).rows for k in (1, 2, 3, 10)] == [1, 3, 6, 55]
+    assert [gd.Exponential().rows, gd.Exponential(4).rows, gd.DualExponential(0).rows] == [3, 12, 0]
+    assert gd.Power(0.3).rows == gd.DualPower(np.float32(0.5)).rows == 3
+    assert repr([gd.PSD(3), gd.Exponential(2), gd.DualPower(0.25)]) == (
+        "[PSD(order=3), Exponential(count=2), DualPower(alpha=0.25)]"
+    )
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        gd.PSD(3).rows = 4
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: gd.PSD(0), ["PSD", "an order", "at least 1", "got 0"]),
+        (lambda: gd.PSD(2.0), ["PSD", "2.0"]),
+        (lambda: gd.Exponential(-1), ["Exponential", "number of cones", "got -1"]),
+        (lambda: gd.DualExponential(True), ["DualExponential", "True"]),
+        (lambda: gd.Power(0), ["Power", "from 1e-6 to 1 - 1e-6", "got 0"]),
+        (lambda: gd.DualPower(1.0), ["DualPower", "got 1.0"]),
+        (lambda: gd.Power("a half"), ["Power", "'a half'"]),
+        (lambda: gd.Power(float("nan")), ["Power", "nan"]),
+    ],
+)
+def test_a_wrong_order_count_or_exponent_is_an_error_that_says_so(make, words):
+    with pytest.raises(gd.ConeError) as error:
+        make()
+    for word in words:
+        assert word in str(error.value)
 
 
 @pytest.mark.parametrize("rows", [-1, 1.5, 2.0, "3", None, True, [3]])
@@ -63,6 +97,9 @@ def test_a_dict_has_the_fixed_order_of_scs_whatever_its_own():
         ({"q": 3}, (gd.SecondOrder(3),)),
         ({"z": [2]}, (gd.Zero(2),)),
         ({"z": 1, "q": [], "s": [], "ep": 0, "ed": 0, "p": []}, (gd.Zero(1),)),
+        ({"l": 1, "s": 0, "p": 0}, (gd.Nonnegative(1),)),
+        ({"s": [3, 2], "ep": 2, "ed": [1]}, (gd.PSD(3), gd.PSD(2), gd.Exponential(2), gd.DualExponential(1))),
+        ({"p": [0.3, -0.4], "s": 2}, (gd.PSD(2), gd.Power(0.3), gd.DualPower(0.4))),
     ],
 )
 def test_dicts_as_scs_and_diffcp_write_them(entries, cones):
@@ -72,10 +109,11 @@ def test_dicts_as_scs_and_diffcp_write_them(entries, cones):
 @pytest.mark.parametrize(
     ("entries", "words"),
     [
-        ({"s": [3]}, ["'s'", "positive semidefinite", "not supported by this version"]),
-        ({"ep": 1}, ["'ep'", "exponential", "not supported by this version"]),
-        ({"ed": 1}, ["'ed'", "dual exponential"]),
-        ({"p": [0.3]}, ["'p'", "power"]),
+        ({"s": [3, 0]}, ["'s'", "PSD", "got 0"]),
+        ({"ep": -1}, ["'ep'", "Exponential", "-1"]),
+        ({"ed": [1, 2]}, ["'ed'", "DualExponential", "one number of cones", "[1, 2]"]),
+        ({"p": [0.3, "x"]}, ["'p'", "Power", "'x'"]),
+        ({"p": [-1.5]}, ["'p'", "DualPower", "1.5"]),
         ({"f": 2}, ["'f'", "unknown key", "'z', 'l', 'q'"]),
         ({3: 2}, ["3", "unknown key"]),
         ({"l": -1}, ["'l'", "Nonnegative", "-1"]),

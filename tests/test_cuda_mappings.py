@@ -112,6 +112,25 @@ def test_badly_scaled_problems(emulate):
     assert_close(sol.obj, problem.obj, 1e-8, "obj")
 
 
+@pytest.mark.parametrize("group", [8, 64])
+@pytest.mark.parametrize("name", ["small psd cones", "exponential, anywhere", "dual power", "every cone"])
+def test_cones_with_matrices_and_of_three_rows(emulate, name, group, rng):
+    """The answers and derivatives of the CPU's kernels, which other tests hold against exact ones."""
+    emulate(group, 2)
+    problem = well_posed(name, 3)
+    sol, expected = (gd.solve(*problem.args, backend=backend) for backend in ("cuda", "cpu"))
+    assert np.all(sol.ok)
+    for field in POINT:
+        assert_close(getattr(sol, field), getattr(expected, field), 1e-9, field)
+    seed, direction = cotangents(rng, expected), tangents(rng, problem)
+    bar, wanted = sol.vjp(**seed), expected.vjp(**seed)
+    for key in direction:
+        assert_close(getattr(bar, key), getattr(wanted, key), 1e-7, key)
+    dot, wanted = sol.jvp(**direction), expected.jvp(**direction)
+    for field in POINT:
+        assert_close(getattr(dot, field), getattr(wanted, field), 1e-7, f"tangent of {field}")
+
+
 def test_the_iteration_limit(emulate):
     emulate(8, 2)
     problem = well_posed("mixed", 3)

@@ -11,6 +11,7 @@ import pytest
 
 import gpudiff as gd
 from gpudiff import _abi, _library
+from gpudiff._cones import _KINDS
 from gpudiff.backends.cpu import CpuBackend
 from gpudiff.jit import arguments
 
@@ -86,6 +87,7 @@ STRUCTS = {
     "gd_gpu_solve": arguments.GpuSolve,
     "gd_gpu_sensitivity": arguments.GpuSensitivity,
     "gd_gpu_sum": arguments.GpuSum,
+    "gd_gpu_project": arguments.GpuProject,
 }
 SIZES = {"double": 8, "int16_t": 2, "int32_t": 4, "int64_t": 8, "uint64_t": 8}
 SIZES |= {name: ctypes.sizeof(struct) for name, struct in STRUCTS.items()}
@@ -120,8 +122,9 @@ def test_functions_are_declared_as_in_the_header():
 def test_enums_are_those_of_the_header():
     text = HEADER.read_text()
     assert int(re.search(r"GD_ABI_VERSION (\d+)", text).group(1)) == _abi.ABI_VERSION
-    for name, cone in (("ZERO", gd.Zero), ("NONNEGATIVE", gd.Nonnegative), ("SECOND_ORDER", gd.SecondOrder)):
-        assert int(re.search(rf"GD_{name} = (\d+)", text).group(1)) == cone.code
+    for cone in _KINDS:
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cone.__name__).upper()
+        assert int(re.search(rf"\bGD_{name} = (\d+)", text).group(1)) == cone.code
     for name in ("OK", "OUT_OF_MEMORY", "ASYMMETRIC_P", "BAD_ARGUMENT"):
         assert int(re.search(rf"GD_{name} = (\d+)", text).group(1)) == getattr(_abi, name)
 

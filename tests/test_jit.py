@@ -376,6 +376,7 @@ def test_structs_have_the_sizes_that_a_compiler_gives_them(compile_c):
         "gd_gpu_solve": arguments.GpuSolve,
         "gd_gpu_sensitivity": arguments.GpuSensitivity,
         "gd_gpu_sum": arguments.GpuSum,
+        "gd_gpu_project": arguments.GpuProject,
     }
     checks = [f'_Static_assert(sizeof({name}) == {ctypes.sizeof(kind)}, "{name}");' for name, kind in names.items()]
     for name, kind in names.items():

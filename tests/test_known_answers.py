@@ -311,3 +311,126 @@ def test_portfolio_with_a_risk_cone():
     assert_close(dot.x, array(0, -slope, slope), 1e-8)
     assert_close(dot.obj, -(mu[2] - mu[1]) * slope, 1e-8)
     assert_close(sol.vjp(obj=np.asarray(1.0)).b[4], -(mu[2] - mu[1]) * slope, 1e-8)
+
+
+# ---- the other cones -------------------------------------------------------------------------------------------------
+
+
+def test_smallest_eigenvalue():
+    """Min ⟨C, X⟩, trace X = 1, X ⪰ 0: the projector on an eigenvector, and how it turns."""
+    k = 5
+    identity = np.eye(k * (k + 1) // 2)
+    A = np.vstack([gd.svec(np.eye(k))[None], -identity])
+    b = np.concatenate([[1.0], np.zeros(len(identity))])
+    sol = gd.solve(None, gd.svec(np.diag([1.0, 0, 0, 0, -1])), A, b, [gd.Zero(1), gd.PSD(k)])
+    expected = np.zeros((k, k))
+    expected[4, 4] = 1
+    assert_close(gd.smat(sol.x), expected, 1e-12)
+    assert_close(sol.obj, -1.0, 1e-12)
+    assert_close(sol.y[0], 1.0, 1e-12)  # minus the eigenvalue
+    move = np.zeros((k, k))
+    move[0, 4] = move[4, 0] = 1
+    turned = np.zeros((k, k))
+    turned[0, 4] = turned[4, 0] = -0.5
+    assert_close(gd.smat(sol.jvp(q=gd.svec(move)).x), turned, 1e-11)
+    by_dict = gd.solve(None, gd.svec(np.diag([1.0, 0, 0, 0, -1])), A, b, {"z": 1, "s": [k]})
+    np.testing.assert_array_equal(by_dict.x, sol.x)
+
+
+def test_nearest_correlation_matrix():
+    """Min ‖X − C‖² over correlation matrices, C tridiagonal of ones (Higham 2002)."""
+    target = gd.svec(np.eye(3) + np.eye(3, k=1) + np.eye(3, k=-1))
+    diagonal = np.zeros((3, 6))
+    diagonal[[0, 1, 2], [0, 3, 5]] = 1
+    A, b = np.vstack([diagonal, -np.eye(6)]), np.concatenate([np.ones(3), np.zeros(6)])
+    sol = gd.solve(2 * np.eye(6), -2 * target, A, b, [gd.Zero(3), gd.PSD(3)])
+    X = gd.smat(sol.x)
+    assert_close(np.diag(X), np.ones(3), 1e-12)
+    assert_close(array(X[0, 1], X[0, 2], X[1, 2]), array(0.76068986, 0.15729811, 0.76068986), 1e-8)
+    assert abs(np.linalg.eigvalsh(X)[0]) <= 1e-12
+
+
+def choice_problem(p, alpha: float):
+    """Max pᵀx + α Σ −xᵢ log xᵢ on the simplex: tᵢ ≥ xᵢ log xᵢ is (−tᵢ, xᵢ, 1) ∈ K_exp."""
+    k = len(p)
+    A = np.zeros((1 + 3 * k, 2 * k))
+    A[0, :k] = 1
+    for i in range(k):
+        A[1 + 3 * i, k + i] = 1
+        A[2 + 3 * i, i] = -1
+    b = np.concatenate([[1.0], np.tile([0.0, 0, 1], k)])
+    return None, np.concatenate([-p, np.full(k, alpha)]), A, b, [gd.Zero(1), gd.Exponential(k)]
+
+
+@pytest.mark.parametrize(
+    ("p", "alpha"), [((0.6, 0.58), 0.01), ((0.6, 0.58, 0.57, 0.5), 0.02), ((1.0, 0.6), 0.02), ((3.0, 1, 2), 1.0)]
+)
+def test_entropy_regularised_choice(p, alpha):
+    """The softmax of p/α, whose Jacobian is (diag x − x xᵀ)/α."""
+    p = np.array(p)
+    sol = gd.solve(*choice_problem(p, alpha))
+    x = np.exp((p - p.max()) / alpha)
+    x /= x.sum()
+    k = len(p)
+    assert_close(sol.x[:k], x, 1e-11)
+    if p[0] == 0.6 and k == 2:
+        assert_close(sol.x[:2], array(0.880797, 0.119203), 1e-6)
+    for i in range(k):
+        seed = np.concatenate([np.eye(k)[i], np.zeros(k)])
+        assert_close(-sol.vjp(x=seed).q[:k], (np.diag(x) - np.outer(x, x))[i] / alpha, 1e-7)
+        assert_close(sol.jvp(q=-seed).x[:k], (np.diag(x) - np.outer(x, x))[i] / alpha, 1e-7)
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.2, 0.5, 0.7, 0.99])
+def test_power_means(alpha):
+    """Max xᵅ y¹⁻ᵅ, x + y = 1 at x = α, with value αᵅ(1−α)¹⁻ᵅ; and the dual cone's (x/α)ᵅ(y/(1−α))¹⁻ᵅ with value 1."""
+    A = np.vstack([[1.0, 1, 0], -np.eye(3)])
+    b = array(1, 0, 0, 0)
+    weights = array(alpha, 1 - alpha)
+    best = np.prod(weights**weights)
+    for cone, value in ((gd.Power(alpha), best), (gd.DualPower(alpha), 1.0)):
+        sol = gd.solve(None, array(0, 0, -1.0), A, b, [gd.Zero(1), cone])
+        assert_close(sol.x, array(alpha, 1 - alpha, value), 1e-11)
+        # twice the budget, twice the value
+        assert_close(sol.jvp(b=array(1, 0, 0, 0)).x, sol.x, 1e-9)
+    both = gd.solve(None, array(0, 0, -1.0), A, b, {"z": 1, "p": [-alpha]})
+    assert_close(both.x[2], 1.0, 1e-11)
+
+
+def test_logistic_regression():
+    """Min Σ log(1 + exp(−yᵢ wᵀxᵢ)) + λ/2 ‖w‖² against Newton's method on the smooth problem."""
+    rng = np.random.default_rng(5)
+    N, D, penalty = 12, 3, 0.3
+    X, label = rng.standard_normal((N, D)), np.where(rng.random(N) < 0.5, -1.0, 1.0)
+    Z = -label[:, None] * X
+    w = np.zeros(D)
+    for _ in range(30):
+        p = 1 / (1 + np.exp(-Z @ w))
+        H = Z.T @ (Z * (p * (1 - p))[:, None]) + penalty * np.eye(D)
+        w = w - np.linalg.solve(H, Z.T @ p + penalty * w)
+    # x = (w, t, u, v): exp(z − t) ≤ u, exp(−t) ≤ v, u + v ≤ 1 for each point
+    n = D + 3 * N
+    P = np.zeros((n, n))
+    P[:D, :D] = penalty * np.eye(D)
+    q = np.concatenate([np.zeros(D), np.ones(N), np.zeros(2 * N)])
+    rows, right = [], []
+    for i in range(N):
+        sums = np.zeros(n)
+        sums[D + N + i] = sums[D + 2 * N + i] = 1
+        rows.append(sums)
+        right.append(1.0)
+    for i in range(N):
+        for side, place in ((1, D + N + i), (0, D + 2 * N + i)):
+            block = np.zeros((3, n))
+            block[0, :D], block[0, D + i], block[2, place] = -side * Z[i], 1, -1
+            rows += list(block)
+            right += [0, 1, 0]
+    cones = [gd.Nonnegative(N), gd.Exponential(2 * N)]
+    sol = gd.solve(P, q, np.array(rows), np.array(right), cones)
+    assert sol.ok
+    assert_close(sol.x[:D], w, 1e-10)
+    assert_close(sol.obj, np.sum(np.logaddexp(0, Z @ w)) + penalty / 2 * w @ w, 1e-10)
+    # dw/dλ = −H⁻¹w
+    P_dot = np.zeros((n, n))
+    P_dot[:D, :D] = np.eye(D)
+    assert_close(sol.jvp(P=P_dot).x[:D], -np.linalg.solve(H, w), 1e-8)

@@ -51,7 +51,9 @@ def test_well_posed_solutions_are_exact(name):
     assert_optimal(problem, sol, 1e-9)
 
 
-@pytest.mark.parametrize("name", ["qp with equalities", "lp", "socp", "mixed"])
+@pytest.mark.parametrize(
+    "name", ["qp with equalities", "lp", "socp", "mixed", "sdp", "exponential", "power", "every cone"]
+)
 def test_interior_point_alone_reaches_its_tolerance(name):
     """Without polish the answer has the interior point's accuracy, no more is promised."""
     problem = well_posed(name, 8)

@@ -152,3 +152,11 @@ class Backend(Protocol):
     ) -> dict[str, Array]:
         """Cotangents of x, y, s, obj (shared, with a batch axis, or None) to those of the arguments named in `wrt`."""
         ...
+
+    def project(self, v: Array, cones: Product, dual: bool, direction: Array | None) -> Array:
+        """Projections of points v [batch, m], or with a direction of that shape and type DΠ(v) direction.
+
+        Raises:
+            BackendError: out of memory.
+        """
+        ...

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from ctypes import addressof, c_char, c_int32, c_int64
+from ctypes import addressof, c_char, c_double, c_int32, c_int64
 from functools import lru_cache
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from gpudiff._abi import DTYPE, METHOD, CProblem, CSettings, Tensor
 from gpudiff._cones import Product
@@ -60,6 +62,22 @@ def settings_struct(settings: Settings, threads: int, method: Method) -> CSettin
     )
 
 
+def rows_of(array: Array | None) -> Tensor:
+    """Points [batch, row] as kernels see them. The caller must keep the array alive while the view is in use."""
+    if array is None:
+        return ABSENT
+    size = array.itemsize
+    return Tensor(address(array), array.strides[0] // size, array.strides[1] // size, 0)
+
+
+def cones_struct(cones: Product, batch: int, dtype: np.dtype[Any]) -> CProblem:
+    """A problem of which only the cones, the batch and the element type are told."""
+    listed = _cones(cones)
+    view = CProblem(batch, 0, cones.rows, _DTYPE[dtype], listed.number, listed.kinds, listed.rows, listed.parameters)
+    view.owner = listed  # the cache may drop them while a call of another thread is under way
+    return view
+
+
 def problem_struct(problem: Problem) -> CProblem:
     """A problem as the CPU library sees it; the caller must keep its arrays alive while the struct is in use."""
     cones = _cones(problem.cones)
@@ -71,6 +89,7 @@ def problem_struct(problem: Problem) -> CProblem:
         cones.number,
         cones.kinds,
         cones.rows,
+        cones.parameters,
         tensor(problem.P, 2, problem),
         tensor(problem.q, 1, problem),
         tensor(problem.A, 2, problem),
@@ -86,7 +105,8 @@ class _Cones(NamedTuple):
     number: int
     kinds: int
     rows: int
-    owner: tuple[Any, Any]  # the arrays that the two addresses point to
+    parameters: int
+    owner: tuple[Any, Any, Any]  # the arrays that the addresses point to
 
 
 @lru_cache(maxsize=1024)
@@ -94,4 +114,5 @@ def _cones(product: Product) -> _Cones:
     count = len(product.cones)
     kinds = (c_int32 * count)(*(cone.code for cone in product.cones))
     rows = (c_int64 * count)(*(cone.rows for cone in product.cones))
-    return _Cones(count, addressof(kinds), addressof(rows), (kinds, rows))
+    parameters = (c_double * count)(*(cone.parameter for cone in product.cones))
+    return _Cones(count, addressof(kinds), addressof(rows), addressof(parameters), (kinds, rows, parameters))

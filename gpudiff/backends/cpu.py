@@ -13,6 +13,7 @@ from ctypes import byref
 import numpy as np
 
 from gpudiff._abi import ASYMMETRIC_P, METHOD, OK, OUT_OF_MEMORY, CPoint, CReport, CSettings, CSolution, Tensor
+from gpudiff._cones import Product
 from gpudiff._errors import BackendError
 from gpudiff._library import load
 from gpudiff._problem import CORE, DATA, Array, Problem, asymmetry
@@ -21,10 +22,11 @@ from gpudiff._solution import Result
 from gpudiff.backends import CompileReport, Start, Structure
 from gpudiff.backends._memory import empty
 from gpudiff.backends._single import CpuSingle, work
-from gpudiff.backends._views import address, problem_struct, settings_struct, tensor
+from gpudiff.backends._views import address, cones_struct, problem_struct, rows_of, settings_struct, tensor
 
 _STATUS = np.dtype(np.int8)
 _COUNT = np.dtype(np.int32)
+_WORTH_THREADS = 4096  # numbers in points: fewer are projected before a thread has started
 
 
 class CpuBackend:
@@ -119,6 +121,25 @@ class CpuBackend:
         outputs = [tensor(bars.get(name), CORE[name], problem) for name in DATA]
         _derivative("gd_vjp", problem, settings, result, inputs, outputs)
         return bars
+
+    def project(self, v: Array, cones: Product, dual: bool, direction: Array | None) -> Array:
+        """Projections, or with a direction their derivative; see `Backend`."""
+        out = empty(v.shape, v.dtype)
+        if out.size == 0:
+            return out
+        threads = 1 if out.size < _WORTH_THREADS else thread_count(None)
+        primal, derivative = (out, None) if direction is None else (None, out)
+        code = load().gd_project(
+            byref(cones_struct(cones, v.shape[0], v.dtype)),
+            dual,
+            threads,
+            *(None if array is None else byref(rows_of(array)) for array in (v, direction, primal, derivative)),
+        )
+        if code == OUT_OF_MEMORY:
+            raise BackendError(f"cpu: out of memory (projections of {v.shape[0]} points of {v.shape[1]} rows)")
+        if code != OK:
+            raise BackendError(f"cpu: the compiled library refused {list(cones.cones)}; please report this")
+        return out
 
 
 def isa() -> str:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from gpudiff._cones import Product
 from gpudiff._problem import Array, Problem
 from gpudiff._settings import Method, Settings
 from gpudiff._solution import Result
@@ -114,6 +115,12 @@ class CudaBackend:
     ) -> dict[str, Array]:
         """Reverse mode; see `Backend`."""
         return self._worker(problem).vjp(problem, result, cotangents, wrt)
+
+    def project(self, v: Array, cones: Product, dual: bool, direction: Array | None) -> Array:
+        """Projections, or with a direction their derivative, for arrays on a GPU; see `Backend`."""
+        from gpudiff.backends._cuda_project import project
+
+        return project(self.launcher.kernels, v, cones, dual, direction)
 
     def _worker(self, problem: Problem) -> Any:
         if problem.device is not None:

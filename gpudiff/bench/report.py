@@ -112,6 +112,19 @@ def latency_table(found: list[dict[str, Any]]) -> str:
     return table(("one call, B = 1, µs (x err)", *(f"n = {n}" for n in sizes)), rows, left=(0,))
 
 
+def projections_table(found: list[dict[str, Any]]) -> str:
+    """Cones down: rates, fractions of peak, how much faster than NumPy, and by how much the answers differ."""
+    rows: list[tuple[str, ...]] = []
+    for case in dict.fromkeys(entry["case"] for entry in found):
+        here = {e["call"]: e for e in found if e["case"] == case}
+        ours, derivative, peer = here["project"], here["derivative"], here.get("numpy")
+        cells = [cell for e in (ours, derivative) for cell in (rate(e["rate"]), _percent(e["peak_fraction"]))]
+        faster = (times(_ratio(ours["rate"], peer["rate"])), _error(peer["difference"])) if peer else ("", "")
+        rows.append((case, *cells, *faster))
+    head = ("projections", "points/s", "% peak", "derivatives/s", "% peak", "vs NumPy", "difference")
+    return table(head, rows, left=(0,))
+
+
 def ratios(records: Sequence[Record]) -> list[dict[str, Any]]:
     """How many times faster gpudiff is than each peer that answers correctly, per family.
 

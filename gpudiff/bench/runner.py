@@ -2,8 +2,8 @@
 
 It chooses families and solvers, measures them, prints tables (report.py), and writes a JSON file that holds everything
 needed to judge the figures: machine, versions, commit, settings, seed, and every speed with its accuracy. There are
-four parts, of which ``--parts`` chooses: cold solves (measure.py), warm starts (warm.py), throughput by batch size
-(sweep.py) and the time of a single call (latency.py).
+five parts, of which ``--parts`` chooses: cold solves (measure.py), warm starts (warm.py), throughput by batch size
+(sweep.py), the time of a single call (latency.py) and projections onto cones (projections.py).
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from gpudiff.bench.measure import Plan, Record, run_family
 from gpudiff.bench.ours import Gpudiff, is_ours
 from gpudiff.bench.peers import CUDA_PEERS, PEERS
 from gpudiff.bench.progress import Progress
+from gpudiff.bench.projections import projections
 from gpudiff.bench.solver import TOLERANCE, Solver
 from gpudiff.bench.sweep import run_sweep
 from gpudiff.bench.warm import WarmRecord, run_warm
 
 FORMAT = 2  # of the JSON
-PARTS = ("cold", "warm", "sweep", "latency")
+PARTS = ("cold", "warm", "sweep", "latency", "projections")
 METHODS = ("auto", "ipm", "active_set")  # of gpudiff, each a solver of its own in the tables
 _QUICK = {"seconds": 0.02, "repeat": 1, "sample": 4, "batch": 64}
 
@@ -189,6 +190,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if ours and "latency" in parts:
         results["latency"] = latency(min(1.0, plan.seconds), options.backend, plan.sample, plan.seed)
         results["import_seconds"] = machine.import_seconds(max(1, plan.repeats))
+    if ours and "projections" in parts:
+        results["projections"] = projections(0.1 * plan.seconds, plan.repeats, peak, plan.seed)
     return results
 
 
@@ -218,6 +221,8 @@ def results_text(results: dict[str, Any]) -> str:
             report.latency_table(results["latency"]),
             f"import gpudiff: {1e3 * load['gpudiff']:.0f} ms, of which NumPy {1e3 * load['numpy']:.0f} ms",
         ]
+    if "projections" in results:
+        lines += ["", report.projections_table(results["projections"])]
     lines += [f"not measured: {name} ({reason})" for name, reason in results["unavailable"].items()]
     return "\n".join(lines)
 

@@ -77,6 +77,21 @@ class GpuSensitivity(ctypes.Structure):
     )
 
 
+class GpuProject(ctypes.Structure):
+    """gd_gpu_project: argument of the kind "project"."""
+
+    _fields_ = (
+        ("batch", c_int64),
+        ("v", Tensor),
+        ("direction", Tensor),
+        ("primal", Tensor),
+        ("derivative", Tensor),
+        ("workspace", c_void_p),
+        ("dual", c_int32),
+        ("unused", c_int32),
+    )
+
+
 class GpuSum(ctypes.Structure):
     """gd_gpu_sum: argument of the kind "sum"."""
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from gpudiff._errors import BackendError
 from gpudiff._settings import thread_count
 from gpudiff.jit.driver import DeviceFacts, Driver, Function, Usage
-from gpudiff.jit.plan import Plan, architecture, overrides, plan
+from gpudiff.jit.plan import Architecture, Plan, architecture, overrides, plan
+from gpudiff.jit.projection import ProjectionShape, projection_plan
 from gpudiff.jit.specification import Shape, Specification
 
 LARGEST_GRID = 2**31 - 1
@@ -81,18 +82,18 @@ class Kernels:
         self.compile_seconds = 0.0
         self.compiled = 0
         self.cache_hits = 0
-        self._ready: dict[tuple[int, str, Shape, str], Ready] = {}
-        self._making: dict[tuple[int, str, Shape, str], threading.Lock] = {}
+        self._ready: dict[tuple[int, str, Shape | ProjectionShape, str], Ready] = {}
+        self._making: dict[tuple[int, str, Shape | ProjectionShape, str], threading.Lock] = {}
         self._facts: dict[int, DeviceFacts] = {}
         self._lock = threading.Lock()
 
-    def get(self, device: int, kind: str, shape: Shape, quick: str = "float32") -> Ready:
+    def get(self, device: int, kind: str, shape: Shape | ProjectionShape, quick: str = "float32") -> Ready:
         """The kernel of one kind for one shape, compiled and loaded if it is not yet.
 
         Args:
             device: its number.
-            kind: one of `gpudiff.jit.specification.KINDS`.
-            shape: from `shape_of`.
+            kind: one of `gpudiff.jit.specification.KINDS`, or "project".
+            shape: from `shape_of`, or `projection_shape`.
             quick: scalar of the fast interior-point run.
 
         Raises:
@@ -140,20 +141,14 @@ class Kernels:
             facts = self._facts[device] = self.driver.facts(device)
         return facts
 
-    def _make(self, device: int, kind: str, shape: Shape, quick: str) -> Ready:
+    def _make(self, device: int, kind: str, shape: Shape | ProjectionShape, quick: str) -> Ready:
         start = time.perf_counter()
         facts = self.facts(device)
         machine = architecture(facts.arch)
         # The table decides, so that what was compiled ahead for the architecture is what runs; a device may have less.
         shared = min(machine.shared, facts.shared_per_multiprocessor, facts.shared_per_block + machine.reserved)
         machine = machine._replace(shared=shared)
-        group, level = overrides() if kind != "sum" else (None, None)
-        try:
-            laid = plan(kind, shape, machine, quick, group, level)
-        except BackendError:
-            if kind in ("solve", "active_set") or level is None:
-                raise
-            laid = plan(kind, shape, machine, quick, group)  # a level is asked for to measure the first kernel with it
+        laid = _plan(kind, shape, machine, quick)
         specification = laid.specification(kind, shape, quick)
         name = specification.describe()
         compiled = self.driver.compile(specification.source(), facts.arch, name)
@@ -179,3 +174,15 @@ class Kernels:
         log = logging.getLogger("gpudiff")
         log.info("%s for %s: %s and loaded in %.3f s", name, facts.arch, how, seconds)
         return Ready(specification, laid, function, limit, usage, seconds, compiled.from_cache)
+
+
+def _plan(kind: str, shape: Shape | ProjectionShape, machine: Architecture, quick: str) -> Plan:
+    if isinstance(shape, ProjectionShape):
+        return projection_plan(shape, machine)
+    group, level = overrides() if kind != "sum" else (None, None)
+    try:
+        return plan(kind, shape, machine, quick, group, level)
+    except BackendError:
+        if kind in ("solve", "active_set") or level is None:
+            raise
+        return plan(kind, shape, machine, quick, group)  # a level is asked for to measure the first kernel with it

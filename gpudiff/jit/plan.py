@@ -14,7 +14,7 @@ import os
 from typing import NamedTuple
 
 from gpudiff._errors import ArgumentError, BackendError
-from gpudiff.jit.specification import Shape, Specification, memory
+from gpudiff.jit.specification import Compilable, Shape, Specification, memory
 
 WARP = 32
 LEVELS = range(4)
@@ -100,7 +100,7 @@ class Plan(NamedTuple):
         """Dynamic shared memory of a block."""
         return self.shared_bytes * self.groups_per_block
 
-    def specification(self, kind: str, shape: Shape, quick: str = "float32") -> Specification:
+    def specification(self, kind: str, shape: Compilable, quick: str = "float32") -> Specification:
         """The kernel that this plan is for."""
         return Specification(kind, shape, self.group, self.threads, self.level, self.min_blocks, quick)
 

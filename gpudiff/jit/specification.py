@@ -7,10 +7,10 @@ in kernels/entry/gpu.
 
 from __future__ import annotations
 
-from ctypes import addressof, byref, c_int32, c_int64
+from ctypes import addressof, byref, c_double, c_int32, c_int64
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 from gpudiff._abi import DTYPE, OK, CProblem
 from gpudiff._cones import Product
@@ -21,8 +21,18 @@ KINDS = ("solve", "careful", "jvp", "vjp", "sum", "active_set")
 DERIVATIVES = KINDS[2:5]
 # enum gd_gpu_kernel; "sum" needs no memory
 _LAID_OUT = {"solve": 0, "careful": 1, "jvp": 2, "vjp": 3, "active_set": 4}
-_TYPES = {"float64": ("double", 8), "float32": ("float", 4)}  # C name, bytes
-_CODES = {"zero": 0, "nonnegative": 1, "second-order": 2}  # enum gd_cone
+TYPES = {"float64": ("double", 8), "float32": ("float", 4)}  # C name, bytes
+# enum gd_cone
+_CODES = {
+    "zero": 0,
+    "nonnegative": 1,
+    "second-order": 2,
+    "psd": 3,
+    "exponential": 4,
+    "dual exponential": 5,
+    "power": 6,
+    "dual power": 7,
+}
 
 
 @dataclass(frozen=True)
@@ -33,10 +43,15 @@ class Shape:
         n: variables.
         zero: rows of the zero cone; they come first in the kernels' order of the rows.
         nonnegative: rows of the nonnegative cone, second.
-        second_order: rows of each second-order cone, last.
+        second_order: rows of each second-order cone, third.
         row_of: the caller's row for each row of the kernels; empty where they are the same.
         has_P: False for a linear objective.
         dtype: element type of all arrays, "float64" or "float32".
+        psd: order of each PSD cone, fourth.
+        exponential: exponential cones, of three rows each, fifth.
+        dual_exponential: dual exponential cones, sixth.
+        power: exponent of each power cone, seventh.
+        dual_power: exponent of each dual power cone, last.
     """
 
     n: int
@@ -46,10 +61,16 @@ class Shape:
     row_of: tuple[int, ...] = ()
     has_P: bool = True
     dtype: str = "float64"
+    psd: tuple[int, ...] = ()
+    exponential: int = 0
+    dual_exponential: int = 0
+    power: tuple[float, ...] = ()
+    dual_power: tuple[float, ...] = ()
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         parts = (self.n, self.zero, self.nonnegative, self.second_order, self.row_of, self.has_P, self.dtype)
+        parts = (*parts, self.psd, self.exponential, self.dual_exponential, self.power, self.dual_power)
         object.__setattr__(self, "_hash", hash(parts))
 
     def __hash__(self) -> int:
@@ -58,12 +79,43 @@ class Shape:
     @property
     def m(self) -> int:
         """Rows of A."""
-        return self.zero + self.nonnegative + sum(self.second_order)
+        matrices = sum(order * (order + 1) // 2 for order in self.psd)
+        return self.zero + self.nonnegative + sum(self.second_order) + matrices + 3 * self.triples
+
+    @property
+    def triples(self) -> int:
+        """Cones of three rows."""
+        return self.exponential + self.dual_exponential + len(self.power) + len(self.dual_power)
+
+    def fast(self, quick: str) -> str:
+        """The scalar of the fast run: double precision where there are cones of three rows, whatever is asked for."""
+        return "float64" if self.triples else quick
 
     @property
     def order(self) -> int:
         """Order of the symmetric system that the kernels factorise: variables and rows of the zero cone."""
         return self.n + self.zero
+
+    def macros(self) -> list[tuple[str, object]]:
+        """What tells the kernels so, by names without their prefix."""
+        macros: list[tuple[str, object]] = [
+            ("N", self.n),
+            ("ZERO_ROWS", self.zero),
+            ("NONNEGATIVE_ROWS", self.nonnegative),
+            ("SECOND_ORDER_COUNT", len(self.second_order)),
+        ]
+        if self.second_order:
+            macros.append(("SECOND_ORDER_DIMENSIONS", ", ".join(map(str, self.second_order))))
+        if self.psd:
+            macros += [("PSD_COUNT", len(self.psd)), ("PSD_ORDERS", ", ".join(map(str, self.psd)))]
+        counts = ("EXPONENTIAL_COUNT", "DUAL_EXPONENTIAL_COUNT", "POWER_COUNT", "DUAL_POWER_COUNT")
+        numbers = (self.exponential, self.dual_exponential, len(self.power), len(self.dual_power))
+        macros += [(name, number) for name, number in zip(counts, numbers, strict=True) if number]
+        if self.power or self.dual_power:
+            macros.append(("POWER_ALPHA", ", ".join(map(repr, (*self.power, *self.dual_power)))))
+        if self.row_of:
+            macros.append(("ROW_OF", ", ".join(map(str, self.row_of))))
+        return [*macros, ("HAS_P", int(self.has_P)), ("DATA", TYPES[self.dtype][0])]
 
     def describe(self) -> str:
         """Sizes for a message, such as "n=32, m=72 (8 zero, 64 nonnegative), float64"."""
@@ -71,8 +123,25 @@ class Shape:
         if self.second_order:
             rows = ", ".join(map(str, self.second_order[:6])) + (", …" if len(self.second_order) > 6 else "")
             parts.append(f"{len(self.second_order)} second-order of {rows} rows")
+        if self.psd:
+            orders = ", ".join(map(str, self.psd[:6])) + (", …" if len(self.psd) > 6 else "")
+            parts.append(f"{len(self.psd)} psd of order {orders}")
+        if self.triples:
+            parts.append(f"{self.triples} of three rows")
         cones = f" ({', '.join(parts)})" if parts else ""
         return f"n={self.n}, m={self.m}{cones}, {'' if self.has_P else 'no P, '}{self.dtype}"
+
+
+class Compilable(Protocol):
+    """What a kernel is compiled for: `Shape`, or what another kind of kernels has instead."""
+
+    def macros(self) -> list[tuple[str, object]]:
+        """What tells the kernel so, by names without their prefix."""
+        ...
+
+    def describe(self) -> str:
+        """Sizes for a message."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -80,7 +149,7 @@ class Specification:
     """One kernel.
 
     Args:
-        kind: one of `KINDS`.
+        kind: one of `KINDS`, or "project".
         shape: what it is compiled for.
         group: threads that share a problem: 1, 2, 4, 8, 16, 32, or a multiple of 32 (then all of a block).
         threads: threads per block.
@@ -90,7 +159,7 @@ class Specification:
     """
 
     kind: str
-    shape: Shape
+    shape: Compilable
     group: int
     threads: int
     level: int = 0
@@ -104,21 +173,10 @@ class Specification:
 
     def source(self) -> str:
         """The text that is compiled; its #include is relative to the folder of kernels."""
-        s = self.shape
-        macros: list[tuple[str, object]] = [
-            ("N", s.n),
-            ("ZERO_ROWS", s.zero),
-            ("NONNEGATIVE_ROWS", s.nonnegative),
-            ("SECOND_ORDER_COUNT", len(s.second_order)),
-        ]
-        if s.second_order:
-            macros.append(("SECOND_ORDER_DIMENSIONS", ", ".join(map(str, s.second_order))))
-        if s.row_of:
-            macros.append(("ROW_OF", ", ".join(map(str, s.row_of))))
-        macros += [
-            ("HAS_P", int(s.has_P)),
-            ("DATA", _TYPES[s.dtype][0]),
-            ("QUICK", _TYPES[self.quick][0]),
+        quick = self.shape.fast(self.quick) if isinstance(self.shape, Shape) else self.quick
+        macros = [
+            *self.shape.macros(),
+            ("QUICK", TYPES[quick][0]),
             ("GROUP", self.group),
             ("THREADS", self.threads),
             ("LEVEL", self.level),
@@ -158,16 +216,31 @@ def shape_of(cones: Product, n: int, has_P: bool, dtype: str) -> Shape:
     Raises:
         BackendError: the compiled library, which orders the rows, is missing.
     """
-    problem, _keep = _problem(n, cones.rows, dtype, [(cone.code, cone.rows) for cone in cones.cones])
+    listed = [(cone.code, cone.rows, cone.parameter) for cone in cones.cones]
+    problem, _keep = _problem(n, cones.rows, dtype, listed)
     row_of = (c_int64 * cones.rows)()
-    counts = (c_int64 * 3)()
-    dimensions = (c_int64 * len(cones.cones))()
-    if load().gd_row_order(byref(problem), row_of, counts, dimensions) != OK:
+    counts = (c_int64 * 8)()
+    dimensions = (c_int64 * len(listed))()
+    exponents = (c_double * len(listed))()
+    if load().gd_row_order(byref(problem), row_of, counts, dimensions, exponents) != OK:
         raise BackendError(f"cuda: the compiled library refused {list(cones.cones)}; please report this")
-    zero, nonnegative, second_order = counts
+    zero, nonnegative, second_order, psd, exponential, dual_exponential, power, dual_power = counts
     rows = tuple(row_of)
     in_order = all(row == position for position, row in enumerate(rows))
-    return Shape(n, zero, nonnegative, tuple(dimensions[:second_order]), () if in_order else rows, has_P, dtype)
+    return Shape(
+        n,
+        zero,
+        nonnegative,
+        tuple(dimensions[:second_order]),
+        () if in_order else rows,
+        has_P,
+        dtype,
+        tuple(dimensions[second_order : second_order + psd]),
+        exponential,
+        dual_exponential,
+        tuple(exponents[:power]),
+        tuple(exponents[power : power + dual_power]),
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -186,12 +259,17 @@ def memory(kind: str, shape: Shape, quick: str, level: int, group: int) -> tuple
     """
     if kind not in _LAID_OUT:
         return 0, 0
-    cones = [(_CODES["zero"], shape.zero), (_CODES["nonnegative"], shape.nonnegative)]
-    cones += [(_CODES["second-order"], rows) for rows in shape.second_order]
+    cones = [(_CODES["zero"], shape.zero, 0.0), (_CODES["nonnegative"], shape.nonnegative, 0.0)]
+    cones += [(_CODES["second-order"], rows, 0.0) for rows in shape.second_order]
+    cones += [(_CODES["psd"], order * (order + 1) // 2, 0.0) for order in shape.psd]
+    cones.append((_CODES["exponential"], 3 * shape.exponential, 0.0))
+    cones.append((_CODES["dual exponential"], 3 * shape.dual_exponential, 0.0))
+    cones += [(_CODES["power"], 3, alpha) for alpha in shape.power]
+    cones += [(_CODES["dual power"], 3, alpha) for alpha in shape.dual_power]
     problem, _keep = _problem(shape.n, shape.m, shape.dtype, cones)
     shared, total = c_int64(), c_int64()
     code = load().gd_gpu_layout(
-        byref(problem), _LAID_OUT[kind], _TYPES[quick][1], level, group, byref(shared), byref(total)
+        byref(problem), _LAID_OUT[kind], TYPES[shape.fast(quick)][1], level, group, byref(shared), byref(total)
     )
     if code != OK:
         raise BackendError(
@@ -200,9 +278,17 @@ def memory(kind: str, shape: Shape, quick: str, level: int, group: int) -> tuple
     return shared.value, total.value
 
 
-def _problem(n: int, m: int, dtype: str, cones: list[tuple[int, int]]) -> tuple[CProblem, tuple[Any, Any]]:
-    """One problem of these sizes without data, and what must live as long as it does."""
-    kinds = (c_int32 * len(cones))(*(kind for kind, _ in cones))
-    rows = (c_int64 * len(cones))(*(rows for _, rows in cones))
-    problem = CProblem(1, n, m, DTYPE[dtype], len(cones), addressof(kinds), addressof(rows))
-    return problem, (kinds, rows)
+def _problem(n: int, m: int, dtype: str, cones: list[tuple[int, int, float]]) -> tuple[CProblem, tuple[Any, ...]]:
+    """One problem of these sizes without data, and what must live as long as it does.
+
+    Args:
+        n: variables.
+        m: rows.
+        dtype: element type of the data.
+        cones: code, rows and parameter of each.
+    """
+    kinds = (c_int32 * len(cones))(*(kind for kind, _, _ in cones))
+    rows = (c_int64 * len(cones))(*(rows for _, rows, _ in cones))
+    parameters = (c_double * len(cones))(*(parameter for _, _, parameter in cones))
+    arrays = kinds, rows, parameters
+    return CProblem(1, n, m, DTYPE[dtype], len(cones), *map(addressof, arrays)), arrays

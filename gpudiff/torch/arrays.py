@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd import forward_ad
 
 from gpudiff._arrays import exposes_cuda
 from gpudiff._device import DeviceArray, Shape, contiguous
-from gpudiff._errors import ShapeError
+from gpudiff._errors import DeviceError, DtypeError, ShapeError
 from gpudiff._problem import Array
 
+_FLOAT = (torch.float64, torch.float32)
+_HALF = (torch.float16, torch.bfloat16)
 _TO_TORCH = {
     np.dtype(np.float64): torch.float64,
     np.dtype(np.float32): torch.float32,
@@ -134,3 +138,33 @@ def lies_on_host(tensor: torch.Tensor) -> bool:
 def to_caller(array: Any) -> torch.Tensor:
     """An array of the core as a tensor of the same memory."""
     return array.native if isinstance(array, DeviceArray) else torch.from_numpy(np.asarray(array))
+
+
+def canonical(name: str, value: Any) -> torch.Tensor:
+    """An argument as a strided tensor on the CPU or a GPU in float64 or float32.
+
+    Raises:
+        DtypeError: sparse, or of another element type.
+        DeviceError: it is on another device.
+    """
+    tensor = as_tensor(name, value)
+    if tensor.layout != torch.strided:
+        raise DtypeError(f"{name}: expected a dense tensor, got layout {tensor.layout}; pass {name}.to_dense()")
+    if tensor.device.type not in ("cpu", "cuda"):
+        raise DeviceError(f"{name}: expected a tensor on the CPU or a CUDA device, got {tensor.device}")
+    if tensor.dtype in _FLOAT:
+        return tensor
+    if tensor.dtype in _HALF:
+        if torch.is_autocast_enabled(tensor.device.type):
+            return tensor.to(torch.float32)
+        raise DtypeError(f"{name}: expected float64, float32 or integers, got {tensor.dtype} (fine under autocast)")
+    if tensor.is_complex():
+        raise DtypeError(f"{name}: expected float64, float32 or integers, got {tensor.dtype}")
+    return tensor.to(torch.float64)
+
+
+def watched(tensors: Iterable[torch.Tensor]) -> bool:
+    """Whether autograd, in either mode, or torch.func looks at what is computed; otherwise its overhead is saved."""
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        return True
+    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()  # pyright: ignore[reportPrivateUsage]

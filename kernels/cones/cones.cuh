@@ -3,75 +3,139 @@
 // A cone is one file with the members that are called here, plus one line in `for_each_cone`. The zero cone has no
 // file: its rows are the equality block of the condensed system (linalg/factor.cuh), its dual is free, Π the identity.
 #pragma once
+#include "exponential.cuh"
 #include "nonnegative.cuh"
+#include "power.cuh"
 #include "second_order.cuh"
+#include "semidefinite.cuh"
 
 namespace GD_NAMESPACE {
 
-template <class Visitor>
+// A GPU's kernel is compiled for the cones that it has (entry/gpu/structure.cuh): what it does not call takes no room.
+#if defined(GD_N) && !defined(GD_PSD_COUNT)
+constexpr bool kMayHaveMatrices = false;
+#else
+constexpr bool kMayHaveMatrices = true;
+#endif
+#if defined(GD_N) && !defined(GD_EXPONENTIAL_COUNT) && !defined(GD_DUAL_EXPONENTIAL_COUNT) && \
+    !defined(GD_POWER_COUNT) && !defined(GD_DUAL_POWER_COUNT)
+constexpr bool kMayHaveTriples = false;
+#else
+constexpr bool kMayHaveTriples = true;
+#endif
+
+// Single precision does not tell a cone of three rows from its surface well enough: such problems never come here in
+// it.
+template <class T>
+constexpr bool kTriples = kMayHaveTriples && sizeof(Real<T>) == 8;
+
+template <class T>
+GD_HD bool has_triples(const ConeRows& rows) {
+  return kTriples<T> && rows.triples() > 0;
+}
+
+// Cones whose functions are calls (GD_CONE) are visited only where there are some.
+template <class T, class Visitor>
 GD_HD void for_each_cone(const ConeRows& rows, Visitor visit) {
   visit(NonnegativeRows{rows.nonnegative_start, rows.nonnegative_start + rows.nonnegative});
   visit(SecondOrderCones{rows.second_order_count, rows.second_order_start, rows.second_order_dimension});
+  if constexpr (kMayHaveMatrices) {
+    if (rows.semidefinite_count > 0)
+      visit(SemidefiniteCones{rows.semidefinite_count, rows.semidefinite_start, rows.semidefinite_order,
+                              rows.semidefinite_words_begin()});
+  }
+  if constexpr (kTriples<T>) {
+    const index_t exponentials = rows.exponential + rows.dual_exponential, powers = rows.power + rows.dual_power;
+    if (exponentials > 0)
+      visit(ExponentialCones{{exponentials, rows.exponential, rows.triple_start, rows.triple_words(), 0}});
+    if (powers > 0)
+      visit(PowerCones{{powers, rows.power, rows.triple_start + 3 * exponentials,
+                        rows.triple_words() + kTripleWords * exponentials, exponentials},
+                       rows.power_alpha});
+  }
 }
 
 // An interior point's first s and z; 0 in the rows of the zero cone.
 template <class T, class G>
 GD_HD void cone_start(const G& g, const ConeRows& rows, const T* b, T* s, T* z) {
   for (index_t k = g.rank(); k < rows.zero; k += g.size()) s[k] = z[k] = T{};
-  for_each_cone(rows, [&](const auto& cone) GD_LAMBDA { cone.start(g, b, s, z); });
+  for_each_cone<T>(rows, [&](const auto& cone) GD_LAMBDA { cone.start(g, b, s, z); });
 }
 template <class T, class G>
-GD_HD void cone_scaling(const G& g, const ConeRows& rows, const T* s, const T* z, const Spectral<T>& F, T* lambda) {
-  for_each_cone(rows, [&](const auto& cone) GD_LAMBDA { cone.scaling(g, s, z, F, lambda); });
+GD_HD void cone_scaling(const G& g, const ConeRows& rows, const T* s, const T* z, const Centring<T>& centring,
+                        const Spectral<T>& F, T* lambda) {
+  for_each_cone<T>(rows, [&](const auto& cone) GD_LAMBDA { cone.scaling(g, s, z, centring, F, lambda); });
 }
 template <class T, class G>
 GD_HD void cone_apply(const G& g, const ConeRows& rows, const Spectral<T>& F, const T* v, T* out) {
-  for_each_cone(rows, [&](const auto& cone) GD_LAMBDA { cone.apply(g, F, v, out); });
+  for_each_cone<T>(rows, [&](const auto& cone) GD_LAMBDA { cone.apply(g, F, v, out); });
+}
+template <class T, class G>
+GD_HD void cone_apply_transposed(const G& g, const ConeRows& rows, const Spectral<T>& F, const T* v, T* out) {
+  for_each_cone<T>(rows, [&](const auto& cone) GD_LAMBDA { cone.apply_transposed(g, F, v, out); });
 }
 template <class T, class G>
 GD_HD void cone_apply_inverse(const G& g, const ConeRows& rows, const Spectral<T>& F, const T* v, T* out) {
-  for_each_cone(rows, [&](const auto& cone) GD_LAMBDA { cone.apply_inverse(g, F, v, out); });
+  for_each_cone<T>(rows, [&](const auto& cone) GD_LAMBDA { cone.apply_inverse(g, F, v, out); });
+}
+template <class T, class G>
+GD_HD void cone_apply_complement(const G& g, const ConeRows& rows, const Spectral<T>& N, const T* v, T* out) {
+  for_each_cone<T>(rows, [&](const auto& cone) GD_LAMBDA { cone.apply_complement(g, N, v, out); });
 }
 template <class T, class G>
 GD_HD void cone_scale_rows(const G& g, const ConeRows& rows, const Spectral<T>& F, const Panels<T>& A,
                            const Panels<T>& scaled, index_t panels) {
-  for_each_cone(rows, [&](const auto& cone) GD_LAMBDA { cone.scale_rows(g, F, A, scaled, rows.zero, panels); });
+  for_each_cone<T>(rows, [&](const auto& cone) GD_LAMBDA { cone.scale_rows(g, F, A, scaled, rows.zero, panels); });
 }
 // The same for the cones whose rows F mixes, which come behind the nonnegative rows.
 template <class T, class G>
 GD_HD void cone_scale_dense_rows(const G& g, const ConeRows& rows, const Spectral<T>& F, const Panels<T>& A,
                                  const Panels<T>& scaled, index_t panels) {
   const index_t offset = rows.zero + rows.nonnegative;
-  for_each_cone(rows, [&](const auto& cone) GD_LAMBDA { cone.scale_dense_rows(g, F, A, scaled, offset, panels); });
+  for_each_cone<T>(rows, [&](const auto& cone) GD_LAMBDA { cone.scale_dense_rows(g, F, A, scaled, offset, panels); });
 }
 template <class T, class G>
-GD_HD void cone_correction(const G& g, const ConeRows& rows, const T* lambda, const T* ds, const T* dz, T centre,
-                           T* out) {
-  for_each_cone(rows, [&](const auto& cone) GD_LAMBDA { cone.correction(g, lambda, ds, dz, centre, out); });
+GD_HD void cone_correction(const G& g, const ConeRows& rows, const ScaledStep<T>& step, const Spectral<T>& F,
+                           const Centring<T>& centring, T centre, T* out) {
+  for_each_cone<T>(rows, [&](const auto& cone) GD_LAMBDA { cone.correction(g, step, F, centring, centre, out); });
 }
 template <class T, class G>
-GD_HD T cone_inverse_step(const G& g, const ConeRows& rows, const T* s, const T* ds) {
+GD_HD T cone_inverse_step(const G& g, const ConeRows& rows, const T* s, const T* ds, const Spectral<T>& F) {
   T worst{};
-  for_each_cone(rows, [&](const auto& cone) GD_LAMBDA { worst = maximum(cone.inverse_step(g, s, ds), worst); });
+  for_each_cone<T>(rows, [&](const auto& cone) GD_LAMBDA { worst = maximum(cone.inverse_step(g, s, ds, F), worst); });
   return g.max(worst);
 }
+// Before the questions of `cone_accepts`; the caller synchronises in between.
 template <class T, class G>
-GD_HD void cone_project(const G& g, const ConeRows& rows, const T* v, T* y, T* s) {
+GD_HD void cone_prepare_reach(const G& g, const ConeRows& rows, const ScaledStep<T>& step, const Spectral<T>& F) {
+  for_each_cone<T>(rows, [&](const auto& cone) GD_LAMBDA { cone.prepare_reach(g, step, F); });
+}
+template <class T, class G>
+GD_HD Mask<T> cone_accepts(const G& g, const ConeRows& rows, const ScaledStep<T>& step, const Spectral<T>& F, T alpha,
+                           T mu, bool centred) {
+  Mask<T> good = every_lane<T>();
+  for_each_cone<T>(rows,
+                   [&](const auto& cone) GD_LAMBDA { good = good & cone.accepts(g, step, F, alpha, mu, centred); });
+  return g.max(select(good, T{}, broadcast<T>(1))) == T{};
+}
+// y = Π_{K*}(v), s = y − v. What `cone_curvature` and `cone_margin` want to know beside v stays in `frame`.
+template <class T, class G>
+GD_HD void cone_project(const G& g, const ConeRows& rows, const T* v, T delta, const Spectral<T>& frame, T* y, T* s) {
   for (index_t k = g.rank(); k < rows.zero; k += g.size()) {
     y[k] = v[k];
     s[k] = T{};
   }
-  for_each_cone(rows, [&](const auto& cone) GD_LAMBDA { cone.project(g, v, y, s); });
+  for_each_cone<T>(rows, [&](const auto& cone) GD_LAMBDA { cone.project(g, v, delta, frame, y, s); });
 }
 template <class T, class G>
-GD_HD void cone_curvature(const G& g, const ConeRows& rows, const T* v, T delta, Mask<T> update, const Spectral<T>& F,
-                          const Spectral<T>& N) {
-  for_each_cone(rows, [&](const auto& cone) GD_LAMBDA { cone.curvature(g, v, delta, update, F, N); });
+GD_HD void cone_curvature(const G& g, const ConeRows& rows, const T* v, const Spectral<T>& frame, T delta,
+                          Mask<T> update, const Spectral<T>& F, const Spectral<T>& N) {
+  for_each_cone<T>(rows, [&](const auto& cone) GD_LAMBDA { cone.curvature(g, v, frame, delta, update, F, N); });
 }
 template <class T, class G>
-GD_HD T cone_margin(const G& g, const ConeRows& rows, const T* v) {
+GD_HD T cone_margin(const G& g, const ConeRows& rows, const T* v, const Spectral<T>& frame) {
   T nearest = broadcast<T>(1e30);
-  for_each_cone(rows, [&](const auto& cone) GD_LAMBDA { nearest = minimum(cone.margin(g, v), nearest); });
+  for_each_cone<T>(rows, [&](const auto& cone) GD_LAMBDA { nearest = minimum(cone.margin(g, v, frame), nearest); });
   return g.min(nearest);
 }
 

@@ -21,7 +21,7 @@ struct NonnegativeRows {
 
   // F = W⁻¹ = √(z/s), λ = √(s z).
   template <class T, class G>
-  GD_HD void scaling(const G& g, const T* s, const T* z, const Spectral<T>& F, T* lambda) const {
+  GD_HD void scaling(const G& g, const T* s, const T* z, const Centring<T>&, const Spectral<T>& F, T* lambda) const {
     GD_NO_UNROLL for (index_t k = begin + g.rank(); k < end; k += g.size()) {
       const T root = square_root(T(s[k] * z[k]));
       lambda[k] = root;
@@ -32,6 +32,17 @@ struct NonnegativeRows {
   template <class T, class G>
   GD_HD void apply(const G& g, const Spectral<T>& F, const T* v, T* out) const {
     GD_NO_UNROLL for (index_t k = begin + g.rank(); k < end; k += g.size()) out[k] = F.vector[k] * v[k];
+  }
+
+  template <class T, class G>
+  GD_HD void apply_transposed(const G& g, const Spectral<T>& F, const T* v, T* out) const {
+    apply(g, F, v, out);
+  }
+
+  // Of N (see `curvature`).
+  template <class T, class G>
+  GD_HD void apply_complement(const G& g, const Spectral<T>& N, const T* v, T* out) const {
+    apply(g, N, v, out);
   }
 
   template <class T, class G>
@@ -60,22 +71,31 @@ struct NonnegativeRows {
 
   // λ \ (λ∘λ + ds∘dz − centre·e): Mehrotra's corrected complementarity.
   template <class T, class G>
-  GD_HD void correction(const G& g, const T* lambda, const T* ds, const T* dz, T centre, T* out) const {
+  GD_HD void correction(const G& g, const ScaledStep<T>& step, const Spectral<T>&, const Centring<T>&, T centre,
+                        T* out) const {
     GD_NO_UNROLL for (index_t k = begin + g.rank(); k < end; k += g.size()) out[k] =
-        lambda[k] + (ds[k] * dz[k] - centre) / lambda[k];
+        step.lambda[k] + (step.ds[k] * step.dz[k] - centre) / step.lambda[k];
   }
 
   // The largest 1/α for which s + α ds touches the boundary, over this member's rows.
   template <class T, class G>
-  GD_HD T inverse_step(const G& g, const T* s, const T* ds) const {
+  GD_HD T inverse_step(const G& g, const T* s, const T* ds, const Spectral<T>&) const {
     T r{};
     GD_NO_UNROLL for (index_t k = begin + g.rank(); k < end; k += g.size()) r = maximum(T(-ds[k] / s[k]), r);
     return r;
   }
 
+  // For the cones whose step to the boundary has to be searched (triple.cuh).
+  template <class T, class G>
+  GD_HD void prepare_reach(const G&, const ScaledStep<T>&, const Spectral<T>&) const {}
+  template <class T, class G>
+  GD_HD Mask<T> accepts(const G&, const ScaledStep<T>&, const Spectral<T>&, T, T, bool) const {
+    return every_lane<T>();
+  }
+
   // y = Π_{K*}(v), s = y − v = Π_K(−v).
   template <class T, class G>
-  GD_HD void project(const G& g, const T* v, T* y, T* s) const {
+  GD_HD void project(const G& g, const T* v, T, const Spectral<T>&, T* y, T* s) const {
     GD_NO_UNROLL for (index_t k = begin + g.rank(); k < end; k += g.size()) {
       const Mask<T> active = v[k] > T{};
       y[k] = select(active, v[k], T{});
@@ -85,7 +105,7 @@ struct NonnegativeRows {
 
   // With l the eigenvalues of DΠ_{K*}(v): F = √(l/(1−l+δ)), N = (1−l)/(1−l+δ), in the lanes of `update`.
   template <class T, class G>
-  GD_HD void curvature(const G& g, const T* v, T delta, Mask<T> update, const Spectral<T>& F,
+  GD_HD void curvature(const G& g, const T* v, const Spectral<T>&, T delta, Mask<T> update, const Spectral<T>& F,
                        const Spectral<T>& N) const {
     const T stiff = broadcast<T>(1) / square_root(delta), loose = broadcast<T>(1) / (broadcast<T>(1) + delta);
     GD_NO_UNROLL for (index_t k = begin + g.rank(); k < end; k += g.size()) {
@@ -97,7 +117,7 @@ struct NonnegativeRows {
 
   // Distance of v to the nearest point where Π is not differentiable.
   template <class T, class G>
-  GD_HD T margin(const G& g, const T* v) const {
+  GD_HD T margin(const G& g, const T* v, const Spectral<T>&) const {
     T r = broadcast<T>(1e30);
     GD_NO_UNROLL for (index_t k = begin + g.rank(); k < end; k += g.size()) r = minimum(absolute(v[k]), r);
     return r;

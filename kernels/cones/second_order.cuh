@@ -39,7 +39,8 @@ struct SecondOrderCones {
 
   // F = W⁻¹ and λ = F s = W z, from the normalised points s̄, z̄ and their midpoint w̄ = (s̄ + J z̄)/(2γ).
   template <class T, class G>
-  GD_HD void scaling(const G& g, const T* s_all, const T* z_all, const Spectral<T>& F, T* lambda) const {
+  GD_HD void scaling(const G& g, const T* s_all, const T* z_all, const Centring<T>&, const Spectral<T>& F,
+                     T* lambda) const {
     const T one = broadcast<T>(1), half = broadcast<T>(0.5);
     GD_NO_UNROLL for (index_t c = g.rank(); c < count; c += g.size()) {
       const index_t k = first[c], d = dimension[c];
@@ -56,7 +57,7 @@ struct SecondOrderCones {
       const T inverse = safe_divide(one, nw);
       GD_NO_UNROLL for (index_t i = 1; i < d; i++) u[i] = u[i] * inverse;
       const T eta = square_root(T(s_det * zi)), boost = w0 + nw;  // (w0 + nw)(w0 − nw) = 1
-      T* e = F.eigenvalue + 3 * c;
+      T* e = F.matrix + kSecondOrderWords * c;
       e[0] = one / (eta * boost);
       e[1] = boost / eta;
       e[2] = one / eta;
@@ -74,7 +75,7 @@ struct SecondOrderCones {
   }
   template <class T>
   GD_HD void apply_one(const Spectral<T>& F, index_t c, const T* v, T* out) const {
-    const T* e = F.eigenvalue + 3 * c;
+    const T* e = F.matrix + kSecondOrderWords * c;
     spectral_product(F.vector + first[c], e[0], e[1], e[2], v, out, dimension[c]);
   }
 
@@ -84,10 +85,20 @@ struct SecondOrderCones {
   }
 
   template <class T, class G>
+  GD_HD void apply_transposed(const G& g, const Spectral<T>& F, const T* v, T* out) const {
+    apply(g, F, v, out);
+  }
+
+  template <class T, class G>
+  GD_HD void apply_complement(const G& g, const Spectral<T>& N, const T* v, T* out) const {
+    apply(g, N, v, out);
+  }
+
+  template <class T, class G>
   GD_HD void apply_inverse(const G& g, const Spectral<T>& F, const T* v, T* out) const {
     const T one = broadcast<T>(1);
     GD_NO_UNROLL for (index_t c = g.rank(); c < count; c += g.size()) {
-      const T* e = F.eigenvalue + 3 * c;
+      const T* e = F.matrix + kSecondOrderWords * c;
       spectral_product(F.vector + first[c], T(one / e[0]), T(one / e[1]), T(one / e[2]), v + first[c], out + first[c],
                        dimension[c]);
     }
@@ -99,7 +110,7 @@ struct SecondOrderCones {
     const T half = broadcast<T>(0.5);
     GD_NO_UNROLL for (index_t c = 0; c < count; c++) {
       const index_t d = dimension[c];
-      const T *u = F.vector + first[c], *e = F.eigenvalue + 3 * c;
+      const T *u = F.vector + first[c], *e = F.matrix + kSecondOrderWords * c;
       const T plus = e[0], minus = e[1], middle = e[2];
       GD_NO_UNROLL for (index_t p = g.rank(); p < panels; p += g.size()) {
         const T* a = A.panel(p) + first[c] * kTile;
@@ -129,10 +140,11 @@ struct SecondOrderCones {
 
   // λ + λ \ (ds∘dz − centre·e), with a∘b = (aᵀb, a₀b₁ + b₀a₁) and λ\ the inverse of λ∘.
   template <class T, class G>
-  GD_HD void correction(const G& g, const T* lambda_all, const T* ds_all, const T* dz_all, T centre, T* out_all) const {
+  GD_HD void correction(const G& g, const ScaledStep<T>& step, const Spectral<T>&, const Centring<T>&, T centre,
+                        T* out_all) const {
     GD_NO_UNROLL for (index_t c = g.rank(); c < count; c += g.size()) {
       const index_t k = first[c], d = dimension[c];
-      const T *lambda = lambda_all + k, *ds = ds_all + k, *dz = dz_all + k;
+      const T *lambda = step.lambda + k, *ds = step.ds + k, *dz = step.dz + k;
       T* out = out_all + k;
       const T n = norm(lambda, d), determinant = (lambda[0] - n) * (lambda[0] + n);
       const T r0 = ds[0] * dz[0] + dot(ds, dz, d) - centre;
@@ -146,7 +158,7 @@ struct SecondOrderCones {
   }
 
   template <class T, class G>
-  GD_HD T inverse_step(const G& g, const T* s_all, const T* ds_all) const {
+  GD_HD T inverse_step(const G& g, const T* s_all, const T* ds_all, const Spectral<T>&) const {
     T worst{};
     GD_NO_UNROLL for (index_t c = g.rank(); c < count; c += g.size()) {
       const index_t k = first[c], d = dimension[c];
@@ -166,7 +178,14 @@ struct SecondOrderCones {
   }
 
   template <class T, class G>
-  GD_HD void project(const G& g, const T* v_all, T* y_all, T* s_all) const {
+  GD_HD void prepare_reach(const G&, const ScaledStep<T>&, const Spectral<T>&) const {}
+  template <class T, class G>
+  GD_HD Mask<T> accepts(const G&, const ScaledStep<T>&, const Spectral<T>&, T, T, bool) const {
+    return every_lane<T>();
+  }
+
+  template <class T, class G>
+  GD_HD void project(const G& g, const T* v_all, T, const Spectral<T>&, T* y_all, T* s_all) const {
     const T half = broadcast<T>(0.5), zero{};
     GD_NO_UNROLL for (index_t c = g.rank(); c < count; c += g.size()) {
       const index_t k = first[c], d = dimension[c];
@@ -185,7 +204,7 @@ struct SecondOrderCones {
   }
 
   template <class T, class G>
-  GD_HD void curvature(const G& g, const T* v_all, T delta, Mask<T> update, const Spectral<T>& F,
+  GD_HD void curvature(const G& g, const T* v_all, const Spectral<T>&, T delta, Mask<T> update, const Spectral<T>& F,
                        const Spectral<T>& N) const {
     const T one = broadcast<T>(1), zero{};
     GD_NO_UNROLL for (index_t c = g.rank(); c < count; c += g.size()) {
@@ -205,7 +224,7 @@ struct SecondOrderCones {
       const T l[3] = {select(high > zero, one, zero), select(low > zero, one, zero), middle};
       const T lc[3] = {one - l[0], one - l[1], rest};
       for (int i = 0; i < 3; i++) {
-        T &f = F.eigenvalue[3 * c + i], &r = N.eigenvalue[3 * c + i];
+        T &f = F.matrix[kSecondOrderWords * c + i], &r = N.matrix[kSecondOrderWords * c + i];
         f = select(update, square_root(T(l[i] / (lc[i] + delta))), f);
         r = select(update, T(lc[i] / (lc[i] + delta)), r);
       }
@@ -213,7 +232,7 @@ struct SecondOrderCones {
   }
 
   template <class T, class G>
-  GD_HD T margin(const G& g, const T* v_all) const {
+  GD_HD T margin(const G& g, const T* v_all, const Spectral<T>&) const {
     T r = broadcast<T>(1e30);
     GD_NO_UNROLL for (index_t c = g.rank(); c < count; c += g.size()) {
       const T* v = v_all + first[c];

@@ -2,12 +2,16 @@
 //
 // Full steps, no line search, the best iterate kept: on weakly active problems this succeeds most often. A factor
 // serves as long as it still shrinks the residual tenfold per step; with only linear cones that is until the active set
-// changes, and the later steps act as iterative refinement.
+// changes, and the later steps act as iterative refinement. Where projecting costs as much as factorising, a factor is
+// kept only while it is nearly as good as a new one.
 #pragma once
 #include "../ipm/termination.cuh"
 #include "residual_map.cuh"
 
 namespace GD_NAMESPACE {
+
+// What a step must leave of the residual at most for its factor to serve once more.
+constexpr double kServes = 0.1, kServesCurved = 1e-3;
 
 struct NewtonSettings {
   int max_factorisations, max_steps;
@@ -43,24 +47,28 @@ GD_HD T newton(const G& g, MapState<T>& i, Mask<T> live, const NewtonSettings& o
   const index_t zero = shape.rows.zero, n = shape.n, m = shape.m();
   const T one = broadcast<T>(1);
   T best = broadcast<T>(1e29), previous = broadcast<T>(1e29), count{};
-  Mask<T> running = live, first = live;
+  Mask<T> running = live, first = live, at_best = negate(live);
+  const T serves = broadcast<T>(i.frame.vector ? kServesCurved : kServes);
   evaluate_map(g, i, true);
   GD_NO_UNROLL for (int step = 0;; step++) {
     const T residual = map_residual(g, i);
     const Mask<T> better = running & (residual < best);
     best = select(better, residual, best);
+    at_best = at_best | better;
     GD_NO_UNROLL for (index_t j = g.rank(); j < n; j += g.size()) i.best_x[j] = select(better, i.x[j], i.best_x[j]);
     GD_NO_UNROLL for (index_t k = g.rank(); k < m; k += g.size()) i.best_v[k] = select(better, i.v[k], i.best_v[k]);
-    const Mask<T> shrinking = residual < previous * broadcast<T>(0.1);
+    const Mask<T> shrinking = residual < previous * broadcast<T>(kServes);
     const Mask<T> exact = best <= broadcast<T>(2e-15);
     const Mask<T> settled = (best <= broadcast<T>(o.accept)) & negate(shrinking);
     const Mask<T> lost =
         negate(residual < broadcast<T>(1e12)) | (negate(shrinking) & (count >= broadcast<T>(o.max_factorisations)));
     running = running & negate(exact | settled | lost);
     if (!any(running) || step >= o.max_steps) break;
+    const T before = previous;
     previous = residual;
+    at_best = at_best & negate(running);
 
-    const Mask<T> renew = running & (first | negate(shrinking));
+    const Mask<T> renew = running & (first | negate(residual < before * serves));
     first = no_lane<T>();
     if (any(renew)) {
       factorise_map(g, i, renew);
@@ -71,7 +79,7 @@ GD_HD T newton(const G& g, MapState<T>& i, Mask<T> live, const NewtonSettings& o
     g.sync();
     GD_NO_UNROLL for (index_t k = zero + g.rank(); k < m; k += g.size()) i.e2[k] = i.t[k];
     solve_system<1>(g, i.w, i.e1, i.e2, i.u, i.t);
-    cone_apply(g, shape.rows, i.w.F, i.t, i.e2);  // w = D dv
+    cone_apply_transposed(g, shape.rows, i.w.F, i.t, i.e2);  // w = D dv
     g.sync();
     GD_NO_UNROLL for (index_t j = g.rank(); j < n; j += g.size()) i.x[j] = select(running, T(i.x[j] + i.u[j]), i.x[j]);
     g.sync();
@@ -84,6 +92,7 @@ GD_HD T newton(const G& g, MapState<T>& i, Mask<T> live, const NewtonSettings& o
     }
     evaluate_map(g, i, false);
   }
+  if (all(at_best)) return count;
   GD_NO_UNROLL for (index_t j = g.rank(); j < n; j += g.size()) i.x[j] = i.best_x[j];
   GD_NO_UNROLL for (index_t k = g.rank(); k < m; k += g.size()) i.v[k] = i.best_v[k];
   evaluate_map(g, i, true);

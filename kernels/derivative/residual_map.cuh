@@ -8,7 +8,7 @@
 //
 //     P dx + Aᵀ D dv = r₁,   A dx − (I − D) dv = r₂.
 //
-// Put w = D dv: where l < 1, w = l/(1−l) (A dx − r₂). So (dx, w) solve the system of system.cuh with F² = D (I − D +
+// Put w = D dv: where l < 1, w = l/(1−l) (A dx − r₂). So (dx, w) solve the system of system.cuh with FᵀF = D (I − D +
 // δ)⁻¹, e₁ = r₁, e₂ = r₂; a small δ stands in for the rows where l = 1, and refinement takes its error out again.
 // Newton steps, jvp and vjp differ in their right-hand sides only (newton.cuh, sensitivity.cuh).
 #pragma once
@@ -24,8 +24,9 @@ template <class T>
 struct MapState {
   System<T> w;
   Refinement<T> refinement;
-  Spectral<T> N;     // (I − D)/(I − D + δ)
-  T *x, *v, *y, *s;  // equilibrated
+  Spectral<T> N;      // (I − D)/(I − D + δ), in the frame where the rows of F end
+  Spectral<T> frame;  // of the projection at v, for those cones whose projection is dear
+  T *x, *v, *y, *s;   // equilibrated
   T *Px, *Ay, *Ax;
   T *e1, *e2, *u, *t;  // right-hand side and solution of the system
   T *best_x, *best_v;
@@ -36,7 +37,11 @@ struct MapState {
   GD_HD void carve(const Shape& shape, Carver<T>& memory, bool refined) {
     if (refined) refinement.carve(shape, memory);
     const index_t columns = shape.columns(), rows = shape.row_words();
-    N = {memory.take(rows), memory.take(3 * shape.rows.second_order_count)};
+    const ConeRows& cones = shape.rows;
+    const index_t framed = cones.semidefinite_count + cones.triples();
+    N = {memory.take(rows), memory.take(cones.triple_words()), nullptr};
+    frame = {nullptr, nullptr, nullptr};
+    if (framed > 0) frame = {memory.take(rows), memory.take(cones.operator_words()), nullptr};
     T** const over_columns[] = {&x, &Px, &Ay, &e1, &u, &best_x, &unit_x};
     T** const over_rows[] = {&v, &y, &s, &Ax, &e2, &t, &best_v, &unit_z};
     for (T** p : over_columns) *p = memory.take(columns);
@@ -44,12 +49,20 @@ struct MapState {
   }
 };
 
+// Π_{K*}(v) and Π_K(−v), and the frame that the cones' curvature is read from.
+template <class T, class G>
+GD_HD void project_map(const G& g, const MapState<T>& i, T* y, T* s) {
+  Spectral<T> frame = i.frame;
+  frame.scratch = i.w.F.scratch;
+  cone_project(g, i.w.shape.rows, i.v, broadcast<T>(kCurvatureRegularisation), frame, y, s);
+}
+
 // y, s and the products at (x, v); A x only if it is not there yet.
 template <class T, class G>
 GD_HD void evaluate_map(const G& g, const MapState<T>& i, bool with_Ax) {
   const Shape& shape = i.w.shape;
   g.sync();
-  cone_project(g, shape.rows, i.v, i.y, i.s);
+  project_map(g, i, i.y, i.s);
   multiply_symmetric(g, i.w.P, tiles(shape.n), i.x, i.Px);
   if (with_Ax) multiply<1>(g, i.w.A, shape.m(), shape.n, i.x, 0, i.Ax, 0);
   g.sync();
@@ -57,11 +70,12 @@ GD_HD void evaluate_map(const G& g, const MapState<T>& i, bool with_Ax) {
   g.sync();
 }
 
-// The factor of the linearisation at v, for the lanes of `update`; the others keep the one they had, bit for bit.
+// The factor of the linearisation at v, which has been projected, for the lanes of `update`; the others keep the
+// one they had, bit for bit.
 template <class T, class G>
 GD_HD void factorise_map(const G& g, const MapState<T>& i, Mask<T> update) {
   g.sync();
-  cone_curvature(g, i.w.shape.rows, i.v, broadcast<T>(kCurvatureRegularisation), update, i.w.F, i.N);
+  cone_curvature(g, i.w.shape.rows, i.v, i.frame, broadcast<T>(kCurvatureRegularisation), update, i.w.F, i.N);
   factorise_system(g, i.w, broadcast<T>(kNewtonRegularisation));
 }
 

@@ -25,6 +25,7 @@ template <class T, class G>
 GD_HD void solve_sensitivity(const G& g, MapState<T>& i, Mask<T> live) {
   const Shape& shape = i.w.shape;
   const index_t zero = shape.rows.zero, n = shape.n, m = shape.m();
+  if (i.frame.vector) project_map(g, i, i.t, i.best_v);
   factorise_map(g, i, every_lane<T>());
   cone_apply(g, shape.rows, i.w.F, i.e2, i.t);
   g.sync();
@@ -53,7 +54,7 @@ GD_HD void solve_sensitivity(const G& g, MapState<T>& i, Mask<T> live) {
     return step >= kMaximumRefinements || !any(running);
   });
   g.sync();
-  cone_apply(g, shape.rows, i.w.F, i.t, i.best_v);
+  cone_apply_transposed(g, shape.rows, i.w.F, i.t, i.best_v);
   g.sync();
   GD_NO_UNROLL for (index_t k = zero + g.rank(); k < m; k += g.size()) i.t[k] = i.best_v[k];
   g.sync();

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <mutex>
 #include <new>
 #include <string>
@@ -16,6 +17,7 @@
 #define GD_GPU_LAYOUT
 #include "gpu/active_set_layout.cuh"
 #include "job.h"
+#include "projection_call.hpp"
 #include "scratch.hpp"
 
 using gpudiff_entry::Counters;
@@ -67,42 +69,74 @@ std::atomic<const Variant*>& current_variant() {
   return variant;
 }
 
-// Zero rows first, then nonnegative, then second-order cones; each kind in the caller's order. A second-order cone of
-// dimension one is a nonnegative row.
+// The order k of a PSD cone of k(k + 1)/2 rows, or −1.
+long order_of(long rows) {
+  long k = 0;
+  while (k * (k + 1) / 2 < rows) k++;
+  return k * (k + 1) / 2 == rows ? k : -1;
+}
+
+// Kind after kind in the order of gd_cone, each in the caller's order. A cone of a single row is a nonnegative row.
 struct RowOrder {
-  std::vector<long> row_of, start, dimension;
+  std::vector<long> row_of, start, dimension, semidefinite_start, order;
+  std::vector<double> alpha;
   Rows rows{};
   bool valid = true;
 
   explicit RowOrder(const gd_problem& p) {
     row_of.reserve(p.m);
-    for (int pass = 0; pass < 3; pass++) {
+    long cones_of[GD_DUAL_POWER + 1] = {};
+    for (int pass = GD_ZERO; pass <= GD_DUAL_POWER; pass++) {
       long row = 0;
+      if (pass == GD_EXPONENTIAL) rows.triple_start = long(row_of.size());
       for (int c = 0; c < p.cone_count; c++) {
         const long d = p.cone_rows[c];
         const int kind = p.cone_kind[c];
-        const int when = kind == GD_ZERO ? 0 : kind == GD_NONNEGATIVE || d == 1 ? 1 : 2;
-        if (kind < GD_ZERO || kind > GD_SECOND_ORDER || d < 0) valid = false;
-        if (when == pass && d > 0) {
-          if (pass == 2) {
+        const bool half_line = d == 1 && (kind == GD_SECOND_ORDER || kind == GD_PSD);
+        if (!well_formed(kind, d, p.cone_parameter ? p.cone_parameter[c] : 0)) valid = false;
+        if ((half_line ? int(GD_NONNEGATIVE) : kind) == pass && d > 0 && valid) {
+          if (pass == GD_SECOND_ORDER) {
             start.push_back(long(row_of.size()));
             dimension.push_back(d);
           }
+          if (pass == GD_PSD) {
+            semidefinite_start.push_back(long(row_of.size()));
+            order.push_back(order_of(d));
+          }
+          if (pass >= GD_POWER) alpha.push_back(p.cone_parameter[c]);
+          cones_of[pass] += pass >= GD_EXPONENTIAL ? d / 3 : 1;
           for (long i = 0; i < d; i++) row_of.push_back(row + i);
         }
         row += d;
       }
-      if (pass == 0) rows.zero = long(row_of.size());
-      if (pass == 1) rows.nonnegative = long(row_of.size()) - rows.zero;
+      if (pass == GD_ZERO) rows.zero = long(row_of.size());
+      if (pass == GD_NONNEGATIVE) rows.nonnegative = long(row_of.size()) - rows.zero;
       if (row != p.m) valid = false;
     }
-    rows.second_order_count = long(start.size());
+    rows.second_order_count = cones_of[GD_SECOND_ORDER];
+    rows.semidefinite_count = cones_of[GD_PSD];
+    rows.semidefinite_start = semidefinite_start.data();
+    rows.semidefinite_order = order.data();
+    rows.exponential = cones_of[GD_EXPONENTIAL];
+    rows.dual_exponential = cones_of[GD_DUAL_EXPONENTIAL];
+    rows.power = cones_of[GD_POWER];
+    rows.dual_power = cones_of[GD_DUAL_POWER];
+    rows.power_alpha = alpha.data();
     rows.total = long(row_of.size());
     rows.second_order_start = start.data();
     rows.second_order_dimension = dimension.data();
     rows.row_of = row_of.data();
     rows.in_order = std::is_sorted(row_of.begin(), row_of.end());
   }
+
+  static bool well_formed(int kind, long d, double parameter) {
+    if (kind < GD_ZERO || kind > GD_DUAL_POWER || d < 0) return false;
+    if (kind == GD_PSD) return order_of(d) > 0;
+    if (kind == GD_EXPONENTIAL || kind == GD_DUAL_EXPONENTIAL) return d % 3 == 0;
+    if (kind >= GD_POWER) return d == 3 && parameter > 0 && parameter < 1;
+    return true;
+  }
+  bool linear() const { return rows.zero + rows.nonnegative == rows.total; }
 };
 
 // What decides how the memory of one thread's work on `p` is laid out; `work`: which function's.
@@ -196,7 +230,7 @@ int gd_solve(const gd_problem* problem, const gd_settings* settings, const gd_te
   static std::atomic<unsigned long long> calls{0};
   Solve job{problem, settings, order.rows, present(warm_x), present(warm_y), present(warm_s), out, ++calls};
   if (!job.warm_y || !job.warm_s) job.warm_x = nullptr;
-  if (settings->method == GD_ACTIVE_SET && order.rows.second_order_count > 0) return GD_BAD_ARGUMENT;
+  if (settings->method == GD_ACTIVE_SET && !order.linear()) return GD_BAD_ARGUMENT;
   // Enough chunks to keep all threads busy, no larger than one thread's memory allows.
   const long largest = v.chunk(problem, order.rows), threads = std::max(1, settings->threads);
   const long even = (problem->batch + 4 * threads - 1) / (4 * threads);
@@ -289,14 +323,43 @@ int gd_vjp(const gd_problem* problem, const gd_settings* settings, const gd_poin
   return GD_OUT_OF_MEMORY;
 }
 
-int gd_row_order(const gd_problem* problem, int64_t* row_of, int64_t* counts, int64_t* dimensions) try {
+int gd_project(const gd_problem* cones, int32_t dual, int32_t threads, const gd_tensor* v, const gd_tensor* direction,
+               gd_tensor* primal, gd_tensor* derivative) try {
+  using namespace gpudiff_entry;
+  long rows = 0;
+  for (int c = 0; c < cones->cone_count; c++) {
+    const double parameter = cones->cone_parameter ? cones->cone_parameter[c] : 0;
+    if (!RowOrder::well_formed(cones->cone_kind[c], cones->cone_rows[c], parameter)) return GD_BAD_ARGUMENT;
+    rows += cones->cone_rows[c];
+  }
+  const Projection job{cones->dtype, dual != 0, v, present(direction), present(primal), present(derivative)};
+  if (rows != cones->m || !v->data || !job.direction != !job.derivative) return GD_BAD_ARGUMENT;
+  const Variant& variant = *current_variant().load();
+  const ConeRuns list(*cones);
+  const ProjectionPieces pieces(list.runs(), cones->batch);
+  long bytes = 0;
+  for (const ConeRun& run : list.runs()) bytes = std::max(bytes, variant.projection_bytes(run));
+  const bool done = spread<Memory>(pieces.count(), std::max(1, threads), bytes, [&](char* memory, long piece) {
+    pieces.run(piece, [&](const ConeRun& run, long begin, long end) { variant.project(job, run, memory, begin, end); });
+  });
+  return done ? GD_OK : GD_OUT_OF_MEMORY;
+} catch (const std::bad_alloc&) {
+  return GD_OUT_OF_MEMORY;
+}
+
+int gd_row_order(const gd_problem* problem, int64_t* row_of, int64_t* counts, int64_t* dimensions,
+                 double* exponents) try {
   const RowOrder order(*problem);
   if (!order.valid) return GD_BAD_ARGUMENT;
   std::copy(order.row_of.begin(), order.row_of.end(), row_of);
-  std::copy(order.dimension.begin(), order.dimension.end(), dimensions);
-  counts[0] = order.rows.zero;
-  counts[1] = order.rows.nonnegative;
-  counts[2] = order.rows.second_order_count;
+  std::copy(order.order.begin(), order.order.end(),
+            std::copy(order.dimension.begin(), order.dimension.end(), dimensions));
+  std::copy(order.alpha.begin(), order.alpha.end(), exponents);
+  const Rows& r = order.rows;
+  const long all[] = {
+      r.zero,  r.nonnegative, r.second_order_count, r.semidefinite_count, r.exponential, r.dual_exponential,
+      r.power, r.dual_power};
+  std::copy(std::begin(all), std::end(all), counts);
   return GD_OK;
 } catch (const std::bad_alloc&) {
   return GD_OUT_OF_MEMORY;
@@ -309,7 +372,11 @@ int gd_gpu_layout(const gd_problem* problem, int32_t kernel, int32_t quick_bytes
   if (!order.valid || kernel < GD_GPU_SOLVE || kernel > GD_GPU_ACTIVE_SET || level < 0 || level >= kLevels)
     return GD_BAD_ARGUMENT;
   const Rows& r = order.rows;
-  const Shape shape{problem->n, {r.zero, r.nonnegative, r.zero, r.second_order_count, nullptr, nullptr, r.total}};
+  const std::vector<index_t> orders(order.order.begin(), order.order.end());
+  const Shape shape{
+      problem->n,
+      {r.zero, r.nonnegative, r.zero, r.second_order_count, nullptr, nullptr, r.semidefinite_count, nullptr,
+       orders.data(), r.triple_start, r.exponential, r.dual_exponential, r.power, r.dual_power, nullptr, r.total}};
   const auto answer = [&](const auto& layout) {
     *shared_bytes = layout.near;
     *global_bytes = layout.far;

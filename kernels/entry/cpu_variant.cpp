@@ -1,6 +1,7 @@
 // The kernels compiled for one instruction set. Built several times, with GD_NAMESPACE and GD_VARIANT_NAME set by the
 // build; includes no header of the standard library, so that nothing compiled here can be shared with another variant.
 #include "active_set_chunk.hpp"
+#include "projection_chunk.hpp"
 #include "sensitivity_chunk.hpp"
 #include "solve_chunk.hpp"
 
@@ -18,7 +19,8 @@ inline Width width_of(const Shape& s) {
   const index_t words = 2 * Panels<double>::words(s.m(), s.n) + SymmetricTiles<double>::words(tiles(s.n)) +
                         SymmetricTiles<double>::words(tiles(s.n) + tiles(s.rows.zero));
 #if defined(__AVX512F__)
-  if (words <= 800) return Width::eight;
+  // Cones of three rows wait for roots and logarithms, which do not fill the machine; those have it all to themselves.
+  if (words <= (s.rows.triples() > 0 ? 6400 : 800)) return Width::eight;
 #endif
   return words <= (index_t(16) << 20) / 32 ? Width::four : Width::one;
 }
@@ -61,7 +63,7 @@ static long solve_bytes(const gd_problem* p, const Rows& r, const gd_settings* s
 }
 // A point of the active-set method first by that method's factors, and what they cannot do by the general system.
 static bool by_working_set(const gd_problem& p, const Shape& s, int method) {
-  return method == GD_ACTIVE_SET && p.P.data && s.n > 0 && s.rows.second_order_count == 0;
+  return method == GD_ACTIVE_SET && p.P.data && s.n > 0 && s.rows.zero + s.rows.nonnegative == s.rows.total;
 }
 static long sensitivity_bytes(const gd_problem* p, const Rows& r, int method) {
   const Shape s = shape_of(*p, r);
@@ -179,4 +181,6 @@ const gpudiff_entry::Variant GD_VARIANT_SYMBOL = {GD_STRINGIFY(GD_VARIANT_NAME),
                                                   GD_NAMESPACE::solve,
                                                   GD_NAMESPACE::jvp,
                                                   GD_NAMESPACE::vjp,
+                                                  GD_NAMESPACE::projection_bytes,
+                                                  GD_NAMESPACE::project,
                                                   GD_NAMESPACE::fma_peak};

@@ -24,7 +24,7 @@ typedef unsigned long long uint64_t;
 extern "C" {
 #endif
 
-#define GD_ABI_VERSION 3
+#define GD_ABI_VERSION 4
 
 #if defined(__GNUC__)
 #define GD_API __attribute__((visibility("default")))
@@ -40,7 +40,16 @@ typedef struct gd_tensor {
 
 enum gd_dtype { GD_FLOAT64 = 0, GD_FLOAT32 = 1 };
 enum gd_method { GD_INTERIOR_POINT = 0, GD_ACTIVE_SET = 1 };
-enum gd_cone { GD_ZERO = 0, GD_NONNEGATIVE = 1, GD_SECOND_ORDER = 2 };
+enum gd_cone {
+  GD_ZERO = 0,
+  GD_NONNEGATIVE = 1,
+  GD_SECOND_ORDER = 2,
+  GD_PSD = 3,         /* k(k + 1)/2 rows: the lower triangle column by column, off-diagonal entries times √2 */
+  GD_EXPONENTIAL = 4, /* any number of them, three rows each */
+  GD_DUAL_EXPONENTIAL = 5,
+  GD_POWER = 6, /* three rows */
+  GD_DUAL_POWER = 7
+};
 
 /* Per problem; the numbers are gpudiff.Status's. */
 enum gd_status {
@@ -71,10 +80,11 @@ typedef struct gd_problem {
   int32_t cone_count;       /* cones in the caller's order; their rows add up to m */
   const int32_t* cone_kind; /* gd_cone */
   const int64_t* cone_rows;
-  gd_tensor P; /* [B, n, n] symmetric, or absent */
-  gd_tensor q; /* [B, n] */
-  gd_tensor A; /* [B, m, n] */
-  gd_tensor b; /* [B, m] */
+  const double* cone_parameter; /* [cone_count] the exponent of a power cone; others' are not looked at */
+  gd_tensor P;                  /* [B, n, n] symmetric, or absent */
+  gd_tensor q;                  /* [B, n] */
+  gd_tensor A;                  /* [B, m, n] */
+  gd_tensor b;                  /* [B, m] */
 } gd_problem;
 
 typedef struct gd_settings {
@@ -133,10 +143,16 @@ GD_API int gd_vjp(const gd_problem*, const gd_settings*, const gd_point*, const 
                   const gd_tensor* y_bar, const gd_tensor* s_bar, const gd_tensor* obj_bar, gd_tensor* P_bar,
                   gd_tensor* q_bar, gd_tensor* A_bar, gd_tensor* b_bar, gd_report*);
 
-/* How the kernels see the rows: zero rows first, then nonnegative rows, then second-order cones, each kind in the
- * caller's order. Kernel row k is the caller's row row_of[k] [m]; counts [3]: zero rows, nonnegative rows, second-order
- * cones; dimensions [cone_count]: of the latter. Looks at m and the cones alone. */
-GD_API int gd_row_order(const gd_problem*, int64_t* row_of, int64_t* counts, int64_t* dimensions);
+/* Π(v) onto the cones of `cones`, or with `dual` onto their duals, into `primal`, and DΠ(v) `direction` into
+ * `derivative`; v [B, m], and so are the others, which may be absent. Looks at batch, m, dtype and the cones alone. */
+GD_API int gd_project(const gd_problem* cones, int32_t dual, int32_t threads, const gd_tensor* v,
+                      const gd_tensor* direction, gd_tensor* primal, gd_tensor* derivative);
+
+/* How the kernels see the rows: kind after kind in the order of gd_cone, each in the caller's order. Kernel row k is
+ * the caller's row row_of[k] [m]; counts [8]: zero rows, nonnegative rows, and cones of the other kinds (an exponential
+ * one is three rows here); dimensions [cone_count]: rows of the second-order cones, then orders of the PSD cones;
+ * exponents [cone_count]: of the power cones, then of their duals. Looks at m and the cones alone. */
+GD_API int gd_row_order(const gd_problem*, int64_t* row_of, int64_t* counts, int64_t* dimensions, double* exponents);
 
 /* Memory that a group of threads of a GPU kernel needs for the problem it works on (entry/gpu/layout.cuh). Looks at n,
  * m and the cones alone; GD_GPU_ACTIVE_SET at zero and nonnegative cones only. `quick_bytes`: of a scalar of the fast

@@ -5,11 +5,17 @@
 
 namespace gpudiff_entry {
 
-/* Kernel row k is the caller's row row_of[k]: zero rows first, then nonnegative, then second-order cones. */
+/* Kernel row k is the caller's row row_of[k]: zero rows first, then nonnegative, then second-order cones, PSD cones,
+ * and cones of three rows (exponential, their duals, power, their duals). */
 struct Rows {
   long zero, nonnegative, second_order_count, total;
   const long* second_order_start;
   const long* second_order_dimension;
+  long semidefinite_count, exponential, dual_exponential, power, dual_power; /* cones */
+  const long* semidefinite_start;
+  const long* semidefinite_order;
+  long triple_start;         /* the first row of the cones of three rows */
+  const double* power_alpha; /* [power + dual_power] */
   const long* row_of;
   bool in_order; /* row_of is the identity */
 };
@@ -39,6 +45,21 @@ struct Sensitivity {
   int method;                            /* that the point comes from, gd_method */
 };
 
+/* gd_project. */
+struct Projection {
+  int dtype;
+  bool dual;
+  const gd_tensor *v, *direction, *primal, *derivative; /* absent: NULL; a direction has a derivative */
+};
+
+/* Cones of one kind and size, one behind the other: `rows` each, the first of them at row `first` of a point. Rows of a
+ * zero or nonnegative cone are one cone of a run of their own. */
+struct ConeRun {
+  int kind; /* gd_cone */
+  long rows, count, first;
+  const double* alpha; /* [count] */
+};
+
 /* One instruction set's functions. A thread's `memory` is 64-byte aligned, zeroed once, and as large as the *_bytes say
  * for chunks of so many problems. */
 struct Variant {
@@ -49,6 +70,8 @@ struct Variant {
   void (*solve)(const Solve&, char* memory, long begin, long end, Counters&);
   void (*jvp)(const Sensitivity&, char* memory, long begin, long end, Counters&);
   void (*vjp)(const Sensitivity&, char* memory, long begin, long end, Counters&);
+  long (*projection_bytes)(const ConeRun&);
+  void (*project)(const Projection&, const ConeRun&, char* memory, long begin, long end); /* cones of all points */
   double (*fma_peak)(int dtype, double (*now)()); /* GFLOP/s, by a clock in seconds */
 };
 

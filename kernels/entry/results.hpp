@@ -10,7 +10,22 @@ using gpudiff_entry::Counters;
 using gpudiff_entry::Solve;
 
 inline ConeRows cone_rows(const Rows& r) {
-  return {r.zero, r.nonnegative, r.zero, r.second_order_count, r.second_order_start, r.second_order_dimension, r.total};
+  return {r.zero,
+          r.nonnegative,
+          r.zero,
+          r.second_order_count,
+          r.second_order_start,
+          r.second_order_dimension,
+          r.semidefinite_count,
+          r.semidefinite_start,
+          r.semidefinite_order,
+          r.triple_start,
+          r.exponential,
+          r.dual_exponential,
+          r.power,
+          r.dual_power,
+          r.power_alpha,
+          r.total};
 }
 inline Shape shape_of(const gd_problem& p, const Rows& r) { return {p.n, cone_rows(r)}; }
 

@@ -1,7 +1,7 @@
 // jvp and vjp of a run of problems on one thread, W at a time (derivative/sensitivity.cuh).
 //
 // An inactive inequality takes no part in the linearised system: its multiplier stays zero and its slack follows x. So
-// a lane holds the rows of the zero and second-order cones and, behind them, its problem's active inequalities only.
+// a lane holds the rows of the other cones and, behind them, its problem's active inequalities only.
 #pragma once
 #include "../derivative/sensitivity.cuh"
 #include "active_set_sensitivity.hpp"
@@ -31,7 +31,7 @@ struct ChunkSensitivity {
   double *e1, *e2;              // [W, n], [W, m] right-hand sides, then solutions, by the lanes' rows
   double *column, *row_values;  // [n], [m] scratch
   index_t *slot, *row_at;       // [W, m] the lane's row that holds row k, and back; −1: none
-  index_t* cone_start;          // [second-order cones] first row in the lane's order
+  index_t* cone_start;          // [second-order cones, PSD cones] first row in the lane's order
 
   static index_t carve_packs(const Shape& s, ChunkSensitivity* self, T* base) {
     Carver<T> memory{base, 0};
@@ -53,7 +53,8 @@ struct ChunkSensitivity {
     double *column = memory.take(s.n), *row_values = memory.take(s.m());
     index_t* slot = reinterpret_cast<index_t*>(memory.take(W * s.m()));
     index_t* row_at = reinterpret_cast<index_t*>(memory.take(W * s.m()));
-    index_t* cone_start = reinterpret_cast<index_t*>(memory.take(s.rows.second_order_count));
+    index_t* cone_start =
+        reinterpret_cast<index_t*>(memory.take(s.rows.second_order_count + s.rows.semidefinite_count));
     if (self) {
       for (int i = 0; i < W; i++) self->instances[i] = instances[i];
       self->x = x, self->y = y, self->s = slacks;
@@ -88,6 +89,11 @@ struct ChunkSensitivity {
     for (index_t cone = 0; cone < rows.second_order_count; cone++)
       cone_start[cone] = job.rows.second_order_start[cone] - rows.nonnegative;
     rows.second_order_start = cone_start;
+    index_t* const semidefinite_start = cone_start + rows.second_order_count;
+    for (index_t cone = 0; cone < rows.semidefinite_count; cone++)
+      semidefinite_start[cone] = job.rows.semidefinite_start[cone] - rows.nonnegative;
+    rows.semidefinite_start = semidefinite_start;
+    rows.triple_start -= rows.nonnegative;
     rows.nonnegative_start = m - rows.nonnegative;
   }
 

@@ -114,7 +114,8 @@ struct ChunkSolver {
     carve_doubles(shape, count, this, reinterpret_cast<double*>(memory + pack_bytes(shape) + quick_bytes(shape)));
     prepare_padding(interior.w);
     prepare_padding(quick.w);
-    stages = stage_settings(*job.settings, problem.dtype == GD_FLOAT32, sizeof(Real<F>) == 4);
+    stages = stage_settings(*job.settings, shape.rows, problem.dtype == GD_FLOAT32,
+                            sizeof(Real<F>) == 4 && shape.rows.triples() == 0);
   }
 
   // Solves the problems at the positions `todo` of the chunk; all of them if null.
@@ -134,8 +135,12 @@ struct ChunkSolver {
       swap_lists(n_list, n_failed);
     }
     if (job.settings->polish) {
-      n_list = interior_stage(quick, list, n_list, stages.fast, Run::fast);
-      for (index_t i = 0; i < count; i++) quick_iterations += saved.iterations[i];
+      if (kTriples<F> || shape.rows.triples() == 0) {
+        n_list = interior_stage(quick, list, n_list, stages.fast, Run::fast);
+        for (index_t i = 0; i < count; i++) quick_iterations += saved.iterations[i];
+      } else {
+        n_list = interior_stage(interior, list, n_list, stages.fast, Run::fast);
+      }
       n_failed = polish(list, n_list, false, newton_after_fast());
       n_failed = add_unreached(n_failed);
       swap_lists(n_list, n_failed);
@@ -295,7 +300,7 @@ struct ChunkSolver {
     if (n_todo == 0) return 0;
     Feeder<Q> feeder{*this, todo, n_todo, 0, run, list, 0, {}};
     for (int lane = 0; lane < Scalar<Q>::lanes; lane++) feeder.problem_of[lane] = -1;
-    state.since_best = state.best_merit = Q{};
+    state.since_best = state.best_merit = state.short_steps = Q{};
     interior_point(Alone{}, state, o, feeder);
     sort(list, feeder.n_reached);
     return feeder.n_reached;
@@ -348,6 +353,7 @@ struct ChunkSolver {
     set_lane(s.regularisation, lane, R(first_regularisation(sizeof(R) == 4, run == Run::careful)));
     set_lane(s.best_merit, lane, R(1e30));
     set_lane(s.since_best, lane, R(0));
+    set_lane(s.short_steps, lane, R(0));
   }
 
   template <class Q>

@@ -16,6 +16,8 @@ namespace GD_NAMESPACE {
 
 // Relative optimality at which Newton's method takes over: early, and once more for those that it was too early for.
 constexpr double kCrossover = 5e-4, kCrossoverMu = 5e-5, kCrossoverFeasibility = 1e-2, kLaterCrossover = 1e-6;
+// With PSD cones and cones of three rows an iteration of the interior point gains less than one of Newton's, earlier.
+constexpr double kCurvedCrossoverMu = 1e-3;
 constexpr int kFastIterations = 25;  // what takes longer is better off with the careful run
 constexpr double kAccept = 1e-9;
 constexpr double kAlmostGap = 5e-5, kAlmostFeasibility = 1e-4;  // ALMOST_SOLVED, as in Clarabel
@@ -37,7 +39,7 @@ struct StageSettings {
 
 // `single_data`: float32 data are known to 6e-8 only, and a degenerate problem's rows contradict each other by as much.
 // `single_fast`: the fast run is in single precision.
-GD_HD StageSettings stage_settings(const gd_settings& o, bool single_data, bool single_fast) {
+GD_HD StageSettings stage_settings(const gd_settings& o, const ConeRows& rows, bool single_data, bool single_fast) {
   const double floor = single_data ? kFloat32Tolerance : 0;
   StageSettings s;
   InteriorSettings& strict = s.strict;
@@ -60,7 +62,7 @@ GD_HD StageSettings stage_settings(const gd_settings& o, bool single_data, bool 
   fast.max_iter = o.max_iter < kFastIterations ? o.max_iter : kFastIterations;
   fast.refinements = 0;
   fast.keep_best = false;
-  fast.crossover_mu = kCrossoverMu;
+  fast.crossover_mu = rows.semidefinite_count + rows.triples() > 0 ? kCurvedCrossoverMu : kCrossoverMu;
   fast.crossover_feas = kCrossoverFeasibility;
   s.later = fast;
   s.later.crossover_mu = 0;
@@ -90,12 +92,14 @@ GD_HD Judged<T> polish_point(const G& g, MapState<T>& map, Mask<T> live, bool re
     j.residuals = assess(g, map);
     j.merit = optimality_merit(j.residuals, s.strict);
     j.almost_merit = optimality_merit(j.residuals, s.almost);
+  } else {
+    project_map(g, map, map.y, map.s);
   }
   T size = broadcast<T>(1e-8);  // v's own size, unless it is nothing beside the data
   g.sync();
   GD_NO_UNROLL for (index_t k = shape.rows.zero + g.rank(); k < shape.m(); k += g.size()) size =
       maximum(absolute(map.v[k]), size);
-  j.margin = cone_margin(g, shape.rows, map.v) / g.max(size);
+  j.margin = cone_margin(g, shape.rows, map.v, map.frame) / g.max(size);
   return j;
 }
 

@@ -28,6 +28,10 @@ GD_HD void compute_products(const G& g, const InteriorState<T>& i) {
   g.sync();
 }
 
+// A combined step shorter than this is not made, where there are cones with another scaling to choose: that is tried
+// next, and a step to the centre if it is no better.
+constexpr double kShortStep = 0.05;
+
 template <class T>
 struct Direction {  // Δτ and Δκ; the rest of the step is in u and v
   T tau, kappa;
@@ -61,17 +65,74 @@ GD_HD Direction<T> combine(const G& g, const InteriorState<T>& i, T gap_residual
   return d;
 }
 
-// The largest step in (0, 1] that keeps s, z, τ and κ in their cones. `corrected` is c in Δs̃ = −(c + Δz̃).
+// A step up to `longest` that keeps the cones of three rows inside, and near the central path if it is to be made:
+// tried from the longest one on, ever less often. Symmetric cones are not asked: they tell their step in one go, and do
+// without a neighbourhood. Lanes that are not `live` must not keep the others searching.
 template <class T, class G>
-GD_HD T step_to_boundary(const G& g, const InteriorState<T>& i, const T* corrected, const Direction<T>& d) {
+GD_HD T search_step(const G& g, const InteriorState<T>& i, const ScaledStep<T>& step, const Direction<T>& d, T longest,
+                    Mask<T> live) {
+  const Shape& shape = i.w.shape;
+  const index_t first = shape.rows.triple_start, end = first + 3 * shape.rows.triples();
+  cone_prepare_reach(g, shape.rows, step, i.w.F);
+  // (s + α Δs)ᵀ(z + α Δz) + (τ + α Δτ)(κ + α Δκ) = c₀ + c₁ α + c₂ α², in the scaled frame. There z is λ, too, but for
+  // cones of three rows in the dual barrier's scaling.
+  T c[3] = {};
+  g.sync();
+  GD_NO_UNROLL for (index_t k = shape.rows.zero + g.rank(); k < shape.m(); k += g.size()) {
+    const index_t t = k - first;
+    const T moved =
+        k < first || k >= end ? T(i.lambda[k] * step.ds[k]) : T(i.z[k] * i.w.F.scratch[t / 3 * kReachWords + t % 3]);
+    c[0] += i.s[k] * i.z[k];
+    c[1] += moved + i.lambda[k] * step.dz[k];
+    c[2] += step.ds[k] * step.dz[k];
+  }
+  g.sums(c);
+  c[0] += i.tau * i.kappa;
+  c[1] += i.tau * d.kappa + i.kappa * d.tau;
+  c[2] += d.tau * d.kappa;
+  const T share = broadcast<T>(1.0 / double(shape.rows.degree() + 1));
+  live = live & is_tame(T(c[0] + c[1] + c[2]));
+  T alpha = longest;
+  double back = 0.02;
+  GD_NO_UNROLL for (int attempt = 0; attempt < 40; attempt++) {
+    const T mu = (c[0] + alpha * (c[1] + alpha * c[2])) * share;
+    const Mask<T> good = cone_accepts(g, shape.rows, step, i.w.F, alpha, mu, step.slack_step != nullptr);
+    if (!any(live & negate(good))) break;
+    alpha = select(good, alpha, T(alpha * broadcast<T>(1 - back)));
+    back = back < 0.1 ? 2 * back : 0.2;
+  }
+  return alpha;
+}
+
+// The largest step in (0, 1] that keeps s, z, τ and κ in their cones, times `fraction`. `corrected` is c in Δs̃ = −(c +
+// Δz̃); `slack_step` is Δs for the step that is to be made, null for one that is to be looked at.
+template <class T, class G>
+GD_HD T step_to_boundary(const G& g, const InteriorState<T>& i, const T* corrected, const Direction<T>& d,
+                         double fraction, const T* slack_step, Mask<T> live) {
   const Shape& shape = i.w.shape;
   const T* dz = i.v + shape.row_words();
   for (index_t k = shape.rows.zero + g.rank(); k < shape.m(); k += g.size()) i.ds[k] = -(corrected[k] + dz[k]);
   g.sync();
-  T inverse = maximum(cone_inverse_step(g, shape.rows, i.lambda, i.ds), cone_inverse_step(g, shape.rows, i.lambda, dz));
+  T inverse = maximum(cone_inverse_step(g, shape.rows, i.lambda, i.ds, i.w.F),
+                      cone_inverse_step(g, shape.rows, i.lambda, dz, i.w.F));
   inverse = maximum(T(-d.tau / i.tau), inverse);
   inverse = maximum(T(-d.kappa / i.kappa), inverse);
-  return broadcast<T>(1) / maximum(inverse, broadcast<T>(1));
+  const T alpha = broadcast<T>(fraction) / maximum(inverse, broadcast<T>(1));
+  if (!has_triples<T>(shape.rows)) return alpha;
+  return search_step(g, i, {i.s, i.z, i.lambda, i.ds, dz, slack_step}, d, alpha, live);
+}
+
+// Δs from the linear equations, A Δx + Δs − b Δτ = −keep (A x + s − b τ). The scaling of cones of three rows loses too
+// many digits near the boundary to take it from F Δs: the equations would no longer hold.
+template <class T, class G>
+GD_HD void slack_step(const G& g, const InteriorState<T>& i, const T* dx, T keep, T d_tau, T* out) {
+  const Shape& shape = i.w.shape;
+  g.sync();
+  multiply<1>(g, i.w.A, shape.m(), shape.n, dx, 0, out, 0);
+  g.sync();
+  GD_NO_UNROLL for (index_t k = shape.rows.zero + g.rank(); k < shape.m(); k += g.size()) out[k] =
+      i.w.b[k] * d_tau - keep * i.rz[k] - out[k];
+  g.sync();
 }
 
 template <class T, class G>
@@ -136,7 +197,8 @@ GD_HD void interior_point(const G& g, InteriorState<T>& i, const InteriorSetting
     }
 
     // Scale the cones; the constant right-hand side (−q, b) and the affine one, both with the same factor.
-    cone_scaling(g, rows, i.s, i.z, i.w.F, i.lambda);
+    const Centring<T> centring{i.short_steps > T{}, i.short_steps > one};
+    cone_scaling(g, rows, i.s, i.z, centring, i.w.F, i.lambda);
     factorise_system(g, i.w, i.regularisation);
     cone_apply(g, rows, i.w.F, i.w.b, i.e2);
     cone_apply(g, rows, i.w.F, i.rz, i.Frz);
@@ -165,14 +227,16 @@ GD_HD void interior_point(const G& g, InteriorState<T>& i, const InteriorSetting
     const T inverse_tau = one / i.tau;
     const T denominator = i.kappa * inverse_tau + r.curvature - gap_gradient(g, i, inverse_tau, i.u, i.v);
     const Direction<T> affine = combine(g, i, r.gap_residual, T(i.kappa * i.tau), denominator);
-    const T reach = step_to_boundary(g, i, i.lambda, affine);
+    const T reach = step_to_boundary(g, i, i.lambda, affine, 1, static_cast<const T*>(nullptr), live);
 
     // Combined step: centring σ = (1 − α)³, second-order correction.
     T sigma = one - reach;
     sigma =
         maximum(T(sigma * sigma * sigma), broadcast<T>(1e-3));  // without a floor weakly active pairs ruin centrality
+    sigma = select(centring.only, one, sigma);
     const T keep = one - sigma, centre = sigma * r.mu;
-    cone_correction(g, rows, i.lambda, i.ds, step_v, centre, i.corrected);
+    cone_correction(g, rows, ScaledStep<T>{i.s, i.z, i.lambda, i.ds, step_v, nullptr}, i.w.F, centring, centre,
+                    i.corrected);
     g.sync();
     for (index_t j = g.rank(); j < n; j += g.size()) step_e1[j] = -(keep * i.rx[j]);
     for (index_t k = g.rank(); k < m; k += g.size())
@@ -180,12 +244,20 @@ GD_HD void interior_point(const G& g, InteriorState<T>& i, const InteriorSetting
     solve_refined(g, i.w, i.refinement, exact, step_e1, step_e2, step_u, step_v, refined);
     const T complementarity = i.kappa * i.tau + affine.tau * affine.kappa - centre;
     const Direction<T> d = combine(g, i, T(keep * r.gap_residual), complementarity, denominator);
-    T alpha = step_to_boundary(g, i, i.corrected, d) * broadcast<T>(0.99);
+    if (has_triples<T>(rows)) slack_step(g, i, step_u, keep, d.tau, i.Ax);
+    T alpha = step_to_boundary(g, i, i.corrected, d, 0.99, i.Ax, live);
+    if (has_triples<T>(rows)) {
+      const Mask<T> poor = alpha < broadcast<T>(kShortStep);
+      alpha = select(poor & negate(centring.dual), T{}, alpha);
+      i.short_steps = select(poor & negate(centring.only), T(i.short_steps + one), T{});
+    }
 
     // Move. A lane whose step is not finite stays where it is and tries again with a hundred times the regularisation.
-    cone_apply(g, rows, i.w.F, step_v, i.Frz);              // Δz
+    cone_apply_transposed(g, rows, i.w.F, step_v, i.Frz);   // Δz
     cone_apply_inverse(g, rows, i.w.F, i.ds, i.corrected);  // Δs
     g.sync();
+    GD_NO_UNROLL for (index_t k = zero + g.rank(); has_triples<T>(rows) && k < m; k += g.size()) i.corrected[k] =
+        i.Ax[k];
     T size = absolute(d.tau) + absolute(d.kappa);
     for (index_t j = g.rank(); j < n; j += g.size()) size += absolute(step_u[j]);
     for (index_t k = g.rank(); k < m; k += g.size())

@@ -29,14 +29,15 @@ template <class T>
 struct InteriorState {
   System<T> w;
   Refinement<T> refinement;
-  T *x, *z, *s;        // the embedding's iterate; the problem's is this divided by τ
-  T *Px, *Az, *Ax;     // P x, Aᵀz, A x
-  T *unit_x, *unit_z;  // factors that take r_x and r_z to the problem's own units: 1/(cD), 1/E
-  T *rx, *rz;          // residuals
-  T *e1, *e2, *u, *v;  // two right-hand sides and their solutions: constant (−q, b) and step
-  T *lambda, *Frz, *ds, *corrected;
+  T *x, *z, *s;                      // the embedding's iterate; the problem's is this divided by τ
+  T *Px, *Az, *Ax;                   // P x, Aᵀz, A x
+  T *unit_x, *unit_z;                // factors that take r_x and r_z to the problem's own units: 1/(cD), 1/E
+  T *rx, *rz;                        // residuals
+  T *e1, *e2, *u, *v;                // two right-hand sides and their solutions: constant (−q, b) and step
+  T *lambda, *Frz, *ds, *corrected;  // λ = F s, F r_z, F Δs, and c in F Δs = −(c + F⁻ᵀΔz)
   T *best_x, *best_z, *best_s;
   T tau, kappa, cost_scale, iterations, regularisation;
+  T short_steps;  // in a row, up to 2: see `Centring`
   T best_merit, best_tau, best_kappa, since_best;
 
   // `careful`: with refinement and the best iterate; `bulk` and `cooperative` are System's.

@@ -162,6 +162,7 @@ struct Run {
                int32_t(cones.kind.size()),
                cones.kind.data(),
                cones.rows.data(),
+               nullptr,
                c.shape.quadratic ? P.view : gd_tensor{},
                q.view,
                A.view,

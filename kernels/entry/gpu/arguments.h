@@ -64,4 +64,13 @@ typedef struct gd_gpu_sum {
   gd_tensor P_dir, q_dir, A_dir, b_dir; /* those that are not shared: data NULL */
 } gd_gpu_sum;
 
+/* gd_project_kernel: Π(v), or that of the dual cones, into `primal` and DΠ(v) `direction` into `derivative`; an array
+ * that is absent has data NULL. */
+typedef struct gd_gpu_project {
+  int64_t batch;
+  gd_tensor v, direction, primal, derivative; /* [B, m] */
+  char* workspace;                            /* [groups of the grid, GD_WORK_WORDS doubles], or NULL */
+  int32_t dual, unused;
+} gd_gpu_project;
+
 #endif

@@ -30,6 +30,7 @@ GD_DEVICE void start_interior_point(const G& g, InteriorState<T>& state, double 
   state.regularisation = T(first_regularisation(sizeof(T) == 4, careful));
   state.best_merit = T(1e30);
   state.since_best = T(0);
+  state.short_steps = T(0);
   compute_products(g, state);
 }
 
@@ -37,16 +38,16 @@ struct ProblemSolver {
   const gd_gpu_solve& call;
   const Layout<Quick>& layout;
   const Workspace& memory;
-  const StageSettings stages;
   const Shape shape;
+  const StageSettings stages;
   Kept<Quick> kept;
   unsigned long long interior = 0, newton = 0;  // work
 
   // `hands_over`: a point goes from stage to stage.
   GD_DEVICE ProblemSolver(const gd_gpu_solve& call_, const Layout<Quick>& layout_, const Workspace& memory_,
                           bool hands_over)
-      : call(call_), layout(layout_), memory(memory_),
-        stages(stage_settings(call_.settings, sizeof(Data) == 4, sizeof(Quick) == 4)), shape(structure()) {
+      : call(call_), layout(layout_), memory(memory_), shape(structure()),
+        stages(stage_settings(call_.settings, shape.rows, sizeof(Data) == 4, sizeof(Quick) == 4)) {
     kept.carve(shape, hands_over, layout.kept_at(memory.near, memory.far));
   }
 

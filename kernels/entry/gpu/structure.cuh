@@ -6,12 +6,11 @@
 //     GD_NONNEGATIVE_ROWS           of the nonnegative cone,
 //     GD_SECOND_ORDER_COUNT         and second-order cones
 //     GD_SECOND_ORDER_DIMENSIONS    of those
-//     GD_ROW_OF                     kernel row → caller's row; absent: the same
-//     GD_HAS_P                      1: quadratic objective
-//     GD_DATA                       element type
-//     GD_QUICK                      scalar of the fast interior point
-//     GD_GROUP                      threads per problem
-//     GD_THREADS                    threads per block
+//     GD_PSD_COUNT, GD_PSD_ORDERS   PSD cones; absent: none
+//     GD_EXPONENTIAL_COUNT, GD_DUAL_EXPONENTIAL_COUNT, GD_POWER_COUNT, GD_DUAL_POWER_COUNT   cones of three rows;
+//     absent: none GD_POWER_ALPHA                exponents of the last two GD_ROW_OF                     kernel row →
+//     caller's row; absent: the same GD_HAS_P                      1: quadratic objective GD_DATA element type GD_QUICK
+//     scalar of the fast interior point GD_GROUP                      threads per problem GD_THREADS threads per block
 //     GD_LEVEL                      memory layout (layout.cuh)
 //     GD_MIN_BLOCKS                 blocks per multiprocessor
 #pragma once
@@ -26,32 +25,75 @@ using Quick = GD_QUICK;
 
 constexpr index_t kPitch = GD_N > 0 ? GD_N : 1;  // entries of a row, where one is divided by that
 
-#if GD_SECOND_ORDER_COUNT > 0
+#if !defined(GD_PSD_COUNT)
+#define GD_PSD_COUNT 0
+#endif
+#if !defined(GD_EXPONENTIAL_COUNT)
+#define GD_EXPONENTIAL_COUNT 0
+#endif
+#if !defined(GD_DUAL_EXPONENTIAL_COUNT)
+#define GD_DUAL_EXPONENTIAL_COUNT 0
+#endif
+#if !defined(GD_POWER_COUNT)
+#define GD_POWER_COUNT 0
+#endif
+#if !defined(GD_DUAL_POWER_COUNT)
+#define GD_DUAL_POWER_COUNT 0
+#endif
+
+// First rows of several cones behind each other.
+template <int COUNT>
 struct ConeTable {
-  index_t dimension[GD_SECOND_ORDER_COUNT], first[GD_SECOND_ORDER_COUNT], end;
-};
-GD_HD constexpr ConeTable cone_table() {
-  ConeTable t{{GD_SECOND_ORDER_DIMENSIONS}, {}, GD_ZERO_ROWS + GD_NONNEGATIVE_ROWS};
-  for (int c = 0; c < GD_SECOND_ORDER_COUNT; c++) {
-    t.first[c] = t.end;
-    t.end += t.dimension[c];
+  index_t size[COUNT], first[COUNT], end;
+
+  GD_HD constexpr ConeTable place(index_t begin, bool matrices) const {
+    ConeTable t = *this;
+    t.end = begin;
+    for (int c = 0; c < COUNT; c++) {
+      t.first[c] = t.end;
+      t.end += matrices ? t.size[c] * (t.size[c] + 1) / 2 : t.size[c];
+    }
+    return t;
   }
-  return t;
-}
-__constant__ constexpr ConeTable kCones = cone_table();
-constexpr index_t kTotalRows = cone_table().end;
-GD_DEVICE const index_t* cone_starts() { return kCones.first; }
-GD_DEVICE const index_t* cone_dimensions() { return kCones.dimension; }
+};
+
+constexpr index_t kLinearRows = GD_ZERO_ROWS + GD_NONNEGATIVE_ROWS;
+#if GD_SECOND_ORDER_COUNT > 0
+__constant__ constexpr auto kSecondOrderCones =
+    ConeTable<GD_SECOND_ORDER_COUNT>{{GD_SECOND_ORDER_DIMENSIONS}, {}, 0}.place(kLinearRows, false);
+constexpr index_t kSecondOrderEnd =
+    ConeTable<GD_SECOND_ORDER_COUNT>{{GD_SECOND_ORDER_DIMENSIONS}, {}, 0}.place(kLinearRows, false).end;
+GD_DEVICE const index_t* cone_starts() { return kSecondOrderCones.first; }
+GD_DEVICE const index_t* cone_dimensions() { return kSecondOrderCones.size; }
 #else
-constexpr index_t kTotalRows = GD_ZERO_ROWS + GD_NONNEGATIVE_ROWS;
+constexpr index_t kSecondOrderEnd = kLinearRows;
 GD_DEVICE const index_t* cone_starts() { return nullptr; }
 GD_DEVICE const index_t* cone_dimensions() { return nullptr; }
 #endif
+#if GD_PSD_COUNT > 0
+__constant__ constexpr auto kMatrixCones = ConeTable<GD_PSD_COUNT>{{GD_PSD_ORDERS}, {}, 0}.place(kSecondOrderEnd, true);
+constexpr index_t kMatrixEnd = ConeTable<GD_PSD_COUNT>{{GD_PSD_ORDERS}, {}, 0}.place(kSecondOrderEnd, true).end;
+GD_DEVICE const index_t* matrix_starts() { return kMatrixCones.first; }
+GD_DEVICE const index_t* matrix_orders() { return kMatrixCones.size; }
+#else
+constexpr index_t kMatrixEnd = kSecondOrderEnd;
+GD_DEVICE const index_t* matrix_starts() { return nullptr; }
+GD_DEVICE const index_t* matrix_orders() { return nullptr; }
+#endif
+#if GD_POWER_COUNT + GD_DUAL_POWER_COUNT > 0
+__constant__ constexpr double kPowerAlpha[] = {GD_POWER_ALPHA};
+GD_DEVICE const double* power_alpha() { return kPowerAlpha; }
+#else
+GD_DEVICE const double* power_alpha() { return nullptr; }
+#endif
+constexpr index_t kTotalRows =
+    kMatrixEnd + 3 * (GD_EXPONENTIAL_COUNT + GD_DUAL_EXPONENTIAL_COUNT + GD_POWER_COUNT + GD_DUAL_POWER_COUNT);
 
 GD_DEVICE Shape structure() {
   return {GD_N,
           {GD_ZERO_ROWS, GD_NONNEGATIVE_ROWS, GD_ZERO_ROWS, GD_SECOND_ORDER_COUNT, cone_starts(), cone_dimensions(),
-           kTotalRows}};
+           GD_PSD_COUNT, matrix_starts(), matrix_orders(), kMatrixEnd, GD_EXPONENTIAL_COUNT, GD_DUAL_EXPONENTIAL_COUNT,
+           GD_POWER_COUNT, GD_DUAL_POWER_COUNT, power_alpha(), kTotalRows}};
 }
 
 #if defined(GD_ROW_OF)
