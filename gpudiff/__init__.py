@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from gpudiff._cones import Nonnegative, SecondOrder, Zero
+from gpudiff import forms
+from gpudiff._cones import PSD, DualExponential, DualPower, Exponential, Nonnegative, Power, SecondOrder, Zero
 from gpudiff._errors import (
     ArgumentError,
     BackendError,
@@ -17,6 +18,7 @@ from gpudiff._errors import (
     SolveError,
 )
 from gpudiff._info import info
+from gpudiff._project import project, project_jvp, project_vjp
 from gpudiff._qp import QPSolution, solve_qp
 from gpudiff._settings import Settings
 from gpudiff._solution import Solution
@@ -24,8 +26,10 @@ from gpudiff._solve import Solver, solve
 from gpudiff._status import Status
 from gpudiff._svec import smat, svec
 from gpudiff.backends._memory import release_memory
+from gpudiff.forms import FormsSolution, solve_forms
 
 __all__ = [
+    "PSD",
     "ArgumentError",
     "BackendError",
     "CompileError",
@@ -33,8 +37,13 @@ __all__ = [
     "DataError",
     "DeviceError",
     "DtypeError",
+    "DualExponential",
+    "DualPower",
+    "Exponential",
+    "FormsSolution",
     "GpudiffError",
     "Nonnegative",
+    "Power",
     "QPSolution",
     "SecondOrder",
     "Settings",
@@ -46,10 +55,15 @@ __all__ = [
     "Status",
     "Zero",
     "__version__",
+    "forms",
     "info",
+    "project",
+    "project_jvp",
+    "project_vjp",
     "release_memory",
     "smat",
     "solve",
+    "solve_forms",
     "solve_qp",
     "svec",
 ]

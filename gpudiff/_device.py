@@ -177,13 +177,16 @@ class DeviceArray:
     def __setitem__(self, index: Any, value: Any) -> None:
         self.native[index] = value.native if isinstance(value, DeviceArray) else value
 
-    def __iadd__(self, other: DeviceArray) -> DeviceArray:
-        self.native += other.native
+    def __iadd__(self, other: Any) -> DeviceArray:
+        self.native += to_native(other)
         return self
 
     def __isub__(self, other: DeviceArray) -> DeviceArray:
         self.native -= other.native
         return self
+
+    def __mul__(self, other: Any) -> DeviceArray:
+        return self.package.wrap(self.native * (other.native if isinstance(other, DeviceArray) else float(other)))
 
     def __neg__(self) -> DeviceArray:
         return self.package.wrap(-self.native)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -90,11 +89,6 @@ def foreign_solution(solution: Any, to_core: ToCore, to_caller: ToCaller, **give
 
 
 def converted(values: Any, to_caller: ToCaller) -> Any:
-    """A copy of a dataclass with the caller's arrays for those of the core."""
-    fields = ((name, getattr(values, name)) for name in _fields(type(values)))
+    """Tangents or cotangents with the caller's arrays for those of the core."""
+    fields = vars(values).items()
     return type(values)(**{name: to_caller(value) if isinstance(value, _ARRAYS) else value for name, value in fields})
-
-
-@lru_cache(maxsize=64)
-def _fields(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(kind))

@@ -99,6 +99,21 @@ def test_risk_limit():
     assert_close(slope[0], (losses[1] - losses[0]) / (2 * step), 1e-6)
 
 
+def test_efficient_frontier():
+    example = load("efficient_frontier")
+    sigmas = np.array([0.036, 0.04, 0.045])
+    sol = example.portfolios(sigmas)
+    assert_close(sol.x[1], np.array([0.0, 0.28692941, 0.71307059]), 1e-8)
+    step = 1e-6
+    ahead, behind = (example.portfolios(sigmas + sign * step) for sign in (1, -1))
+    slope, move = example.slopes(sol, sigmas)
+    assert_close(slope, (behind.obj - ahead.obj) / (2 * step), 1e-6)
+    assert_close(move, (ahead.x - behind.x) / (2 * step), 1e-6)
+    limited = example.portfolios(sigmas, 0.5)
+    assert_close(limited.x[2], np.array([0, 0.5, 0.5]), 1e-8)
+    assert_close(limited.forms[example.RISK].y[1:], np.zeros(2), 1e-8)
+
+
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_readme_block_runs(block, capsys):
     if "import torch" in block:
@@ -107,11 +122,13 @@ def test_readme_block_runs(block, capsys):
     assert capsys.readouterr().out.count("\n") >= 1
 
 
-def test_readme_has_blocks_for_numpy_torch_and_the_gpu():
-    assert len(BLOCKS) == 3
+def test_readme_has_blocks_for_numpy_torch_the_gpu_projections_and_forms():
+    assert len(BLOCKS) == 5
     assert "import numpy" in BLOCKS[0]
     assert "import torch" in BLOCKS[1]
     assert "cuda" in BLOCKS[2]
+    assert "gd.project" in BLOCKS[3]
+    assert "solve_forms" in BLOCKS[4]
     assert all(len(block.strip().splitlines()) <= 13 for block in BLOCKS)
 
 

@@ -1,4 +1,4 @@
-"""CuPy arrays: `solve` and `solve_qp` on the GPU where the arrays lie, and `svec` and `smat`.
+"""CuPy arrays: `solve`, `solve_qp`, `solve_forms` and `project` on the GPU where the arrays lie, and `svec` and `smat`.
 
 The only package of gpudiff that imports CuPy. `gpudiff.solve` finds its way here when it is given a CuPy array, or an
 array on a GPU of a package that gpudiff has no module for (JAX, Numba, …), so nobody needs to import this. Results are
@@ -11,14 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gpudiff import _qp, _solve
+from gpudiff import _project, _qp, _solve
 from gpudiff._foreign import foreign_solution, solved
+from gpudiff._problem import as_array
 from gpudiff._settings import Settings
 from gpudiff._solution import Solution
 from gpudiff._svec import layout, order_of_matrix, order_of_vector
 from gpudiff.cupy.arrays import cupy, to_caller, to_core
+from gpudiff.forms.solve import Flat, FormsSolution, flattened, solve_flat
 
-__all__ = ["smat", "solve", "solve_qp", "svec"]
+__all__ = ["project", "project_derivative", "smat", "solve", "solve_forms", "solve_qp", "svec"]
 
 
 def solve(
@@ -54,6 +56,32 @@ def solve_qp(
     """`gpudiff.solve_qp` for CuPy arrays."""
     arrays = _to_core(P=P, q=q, G=G, h=h, A=A, b=b, lb=lb, ub=ub)
     return _given_back(lambda: _qp.solve_qp(**arrays, settings=settings, backend=backend, warm_start=warm_start))
+
+
+def project(v: Any, cones: Any, dual: bool = False) -> Any:
+    """`gpudiff.project` for CuPy arrays."""
+    return to_caller(_project.projected(as_array("v", to_core("v", v)), cones, dual))
+
+
+def project_derivative(v: Any, name: str, direction: Any, cones: Any, dual: bool = False) -> Any:
+    """`gpudiff.project_jvp` and `project_vjp` for CuPy arrays."""
+    points, along = as_array("v", to_core("v", v)), as_array(name, to_core(name, direction))
+    return to_caller(_project.projected(points, cones, dual, name, along))
+
+
+def solve_forms(
+    P: Any,
+    q: Any,
+    forms: Any,
+    settings: Settings | None = None,
+    backend: str = "auto",
+    warm_start: FormsSolution | None = None,
+) -> FormsSolution:
+    """`gpudiff.solve_forms` for CuPy arrays."""
+    flat = forms if isinstance(forms, Flat) else flattened(forms)
+    cost = _to_core(P=P, q=q)
+    arrays = flat.with_arrays(_to_core(**flat.arrays()))
+    return _given_back(lambda: solve_flat(cost["P"], cost["q"], arrays, settings, backend, warm_start))
 
 
 def svec(X: Any) -> Any:

@@ -1,4 +1,4 @@
-"""torch tensors: `solve` and `solve_qp` as differentiable functions, and `svec` and `smat`.
+"""torch tensors: `solve`, `solve_qp`, `solve_forms` and `project` as differentiable functions, and `svec` and `smat`.
 
 The only package of gpudiff that imports torch. `gpudiff.solve` finds its way here when it is given a tensor, so nobody
 needs to import this. Tensors are handed to the kernels where they lie and results come back the same way. On a GPU all
@@ -9,28 +9,26 @@ solution that is used on another stream than its own torch's usual rules hold.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
-from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
 from gpudiff import _qp, _solve
 from gpudiff._arrays import exposes_cuda
-from gpudiff._errors import DeviceError, DtypeError
 from gpudiff._foreign import foreign_solution, solved
 from gpudiff._problem import Array
 from gpudiff._settings import Settings
 from gpudiff._solution import Outcome, Solution
 from gpudiff._svec import layout, order_of_matrix, order_of_vector
-from gpudiff.torch.arrays import as_tensor, to_caller, to_core
+from gpudiff.forms.solve import Flat, FormsSolution, flattened, solve_flat
+from gpudiff.torch.arrays import as_tensor, canonical, to_caller, to_core, watched
+from gpudiff.torch.project import project, project_derivative
 
-__all__ = ["smat", "solve", "solve_qp", "svec"]
+__all__ = ["project", "project_derivative", "smat", "solve", "solve_forms", "solve_qp", "svec"]
 
 OutcomeT = TypeVar("OutcomeT", bound=Outcome[Any, Any])
-_FLOAT = (torch.float64, torch.float32)
-_HALF = (torch.float16, torch.bfloat16)
 
 
 def solve(
@@ -74,6 +72,23 @@ def solve_qp(
         return _qp.solve_qp(**arrays, settings=settings, backend=backend, warm_start=warm_start)  # pyright: ignore[reportArgumentType]
 
     return _differentiable(run, {"P": P, "q": q, "G": G, "h": h, "A": A, "b": b, "lb": lb, "ub": ub})
+
+
+def solve_forms(
+    P: Any,
+    q: Any,
+    forms: Any,
+    settings: Settings | None = None,
+    backend: str = "auto",
+    warm_start: FormsSolution | None = None,
+) -> FormsSolution:
+    """`gpudiff.solve_forms` for torch tensors; x, obj and each form's y and s take part in autograd. See `solve`."""
+    flat = forms if isinstance(forms, Flat) else flattened(forms)
+
+    def run(arrays: dict[str, Array | None]) -> FormsSolution:
+        return solve_flat(arrays["P"], arrays["q"], flat.with_arrays(arrays), settings, backend, warm_start)
+
+    return _differentiable(run, {"P": P, "q": q, **flat.arrays()})
 
 
 def svec(X: torch.Tensor) -> torch.Tensor:
@@ -157,13 +172,13 @@ class _Solve(torch.autograd.Function):
 
 def _differentiable(run: Callable[[dict[str, Array | None]], OutcomeT], arguments: dict[str, Any]) -> OutcomeT:
     """Run a solve under autograd and give its solution back in tensors."""
-    tensors = {name: _canonical(name, value) for name, value in arguments.items() if value is not None}
+    tensors = {name: canonical(name, value) for name, value in arguments.items() if value is not None}
     if len({tensor.dtype for tensor in tensors.values()}) > 1:
         # Widen here rather than further down: autograd then narrows the gradients again.
         tensors = {name: tensor.to(torch.float64) for name, tensor in tensors.items()}
     absent = {name: None for name, value in arguments.items() if value is None}
     call = _Call(run, tuple(tensors), absent)
-    if not _watched(tensors.values()):
+    if not watched(tensors.values()):
         arrays = {name: to_core(tensor) for name, tensor in tensors.items()}
         solution: Any = solved(lambda: run({**arrays, **absent}), _direction, to_caller)
         return foreign_solution(solution, _direction, to_caller)
@@ -173,38 +188,8 @@ def _differentiable(run: Callable[[dict[str, Array | None]], OutcomeT], argument
     return foreign_solution(solution, _direction, to_caller, **fields)
 
 
-def _watched(tensors: Iterable[torch.Tensor]) -> bool:
-    """Whether autograd, in either mode, or torch.func looks at what is computed; otherwise its overhead is saved."""
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        return True
-    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()  # pyright: ignore[reportPrivateUsage]
-
-
-def _canonical(name: str, value: Any) -> torch.Tensor:
-    """An argument as a strided tensor on the CPU or a GPU in float64 or float32.
-
-    Raises:
-        DtypeError: sparse, or of another element type.
-        DeviceError: it is on another device.
-    """
-    tensor = as_tensor(name, value)
-    if tensor.layout != torch.strided:
-        raise DtypeError(f"{name}: expected a dense tensor, got layout {tensor.layout}; pass {name}.to_dense()")
-    if tensor.device.type not in ("cpu", "cuda"):
-        raise DeviceError(f"{name}: expected a tensor on the CPU or a CUDA device, got {tensor.device}")
-    if tensor.dtype in _FLOAT:
-        return tensor
-    if tensor.dtype in _HALF:
-        if torch.is_autocast_enabled(tensor.device.type):
-            return tensor.to(torch.float32)
-        raise DtypeError(f"{name}: expected float64, float32 or integers, got {tensor.dtype} (fine under autocast)")
-    if tensor.is_complex():
-        raise DtypeError(f"{name}: expected float64, float32 or integers, got {tensor.dtype}")
-    return tensor.to(torch.float64)
-
-
 def _direction(name: str, value: Any) -> Any:
     """A tangent or cotangent as an array of the core; what is neither tensor nor array on a GPU is left to it."""
     if isinstance(value, torch.Tensor) or exposes_cuda(value):
-        return to_core(_canonical(name, value))
+        return to_core(canonical(name, value))
     return value
