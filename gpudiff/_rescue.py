@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gpudiff._cones import Cone, Nonnegative, SecondOrder, Zero
+from gpudiff._clarabel import ClarabelForm, clarabel_form
 from gpudiff._device import DeviceArray, to_host
 from gpudiff._errors import DataError
 from gpudiff._problem import CORE, DATA, FLOAT64, Array, Problem, has_batch
@@ -116,11 +116,13 @@ def _solve_with_clarabel(part: Problem, settings: Settings, answer: Result, i: i
     """Try problem i with Clarabel and write what it says into the answer, if it says anything."""
     P, q, A, b = (_item(part, name, i) for name in DATA)
     present = np.isfinite(b)
-    found = _clarabel(P, q, A, b, part, settings)
+    form = clarabel_form(part.cones)
+    found = _clarabel(P, q, A, b, form, settings)
     status = _CLARABEL.get(str(found.status))
     if status is None:
         return
     x, y, s = (np.array(values, dtype=FLOAT64) for values in (found.x, found.z, found.s))
+    y, s = form.to.T @ y, form.back @ s
     y, s = np.where(present, y, 0), np.where(present, s, np.inf)
     answer.status[i], answer.iterations[i] = status, found.iterations
     if status in _CERTIFICATES:
@@ -156,20 +158,14 @@ def _item(part: Problem, name: str, i: int) -> Array:
     return array.astype(FLOAT64)
 
 
-def _clarabel(P: Array, q: Array, A: Array, b: Array, part: Problem, settings: Settings) -> Any:
+def _clarabel(P: Array, q: Array, A: Array, b: Array, form: ClarabelForm, settings: Settings) -> Any:
     from scipy import sparse  # neither before it is needed: importing gpudiff stays fast
 
     clarabel: Any = import_module("clarabel")
-    kinds: dict[type[Cone], Any] = {
-        Zero: clarabel.ZeroConeT,
-        Nonnegative: clarabel.NonnegativeConeT,
-        SecondOrder: clarabel.SecondOrderConeT,
-    }
-    cones = [kinds[type(cone)](cone.rows) for cone in part.cones.cones if cone.rows]
     options = clarabel.DefaultSettings()
     options.verbose = False
     options.max_iter = settings.max_iter
     for name in ("tol_gap_abs", "tol_gap_rel", "tol_feas", "tol_infeas_abs", "tol_infeas_rel"):
         setattr(options, name, min(getattr(settings, name), _TIGHT))
     upper = sparse.csc_matrix(np.triu(P))
-    return clarabel.DefaultSolver(upper, q, sparse.csc_matrix(A), b, cones, options).solve()
+    return clarabel.DefaultSolver(upper, q, form.to @ sparse.csc_matrix(A), form.to @ b, form.cones, options).solve()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from compare import RESULT_FIELDS, assert_close, assert_same_bits
-from problems import MIXED, feasible_qps, infeasible, unbounded, varied_qps
+from problems import MIXED, feasible_qps, infeasible, unbounded, varied_qps, well_posed
 
 import gpudiff as gd
 from gpudiff import _rescue
@@ -63,6 +63,17 @@ def test_what_was_given_up_is_solved(rng, helper, shared):
     x_bar = rng.standard_normal(5)
     assert_close(sol.vjp(x=x_bar).A, exact.vjp(x=x_bar).A, 1e3 * helper)
     assert sol.differentiable.all() == (helper == 1e-9), "a point of unknown margin is not trusted"
+
+
+@pytest.mark.parametrize(
+    "family", ["sdp", "small psd cones", "exponential", "dual exponential", "power", "dual power", "every cone"]
+)
+def test_every_cone_is_rescued(helper, family):
+    problem = well_posed(family, batch=3)
+    sol = gd.solve(*problem.args, gd.Settings(**HASTY, rescue=True))
+    assert sol.rescued == 3
+    for name in ("x", "y", "s"):
+        assert_close(getattr(sol, name), getattr(problem, name), 30 * helper, name)
 
 
 @pytest.mark.parametrize("on_failure", ["nan", "zero"])
