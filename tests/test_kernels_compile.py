@@ -58,16 +58,19 @@ def test_library_compiles(name, tmp_path):
 
 # ---- CUDA ------------------------------------------------------------------------------------------------------------
 
-# name: n, zero rows, nonnegative rows, second-order cones, quadratic, element type
 STRUCTURES = {
-    "qp 8/16": (8, 0, 16, (), True, "float64"),
-    "qp 32/72": (32, 8, 64, (), True, "float64"),
-    "lp 20/60, float32": (20, 0, 60, (), False, "float32"),
-    "mixed 12/25": (12, 2, 9, (3, 4, 7), True, "float64"),
-    "qp 64/144": (64, 16, 128, (), True, "float64"),
+    "qp 8/16": Shape(8, 0, 16),
+    "qp 32/72": Shape(32, 8, 64),
+    "lp 20/60, float32": Shape(20, 0, 60, has_P=False, dtype="float32"),
+    "mixed 12/25": Shape(12, 2, 9, (3, 4, 7)),
+    "qp 64/144": Shape(64, 16, 128),
+    "sdp 15/20": Shape(15, 0, 5, has_P=False, psd=(5,)),
+    "every cone 12/26": Shape(
+        12, 1, 4, (3,), psd=(3,), exponential=1, dual_exponential=1, power=(0.3,), dual_power=(0.7,)
+    ),
 }
 KERNEL_KINDS = ("solve", "careful", "jvp", "vjp")
-# Every kernel of every structure for one architecture, and of two structures for each of the others.
+# Every kernel of every structure for one architecture, and of two linear or second-order ones for each of the others.
 ELSEWHERE = {
     "sm_75": ("qp 8/16", "mixed 12/25"),
     "sm_80": ("qp 32/72", "lp 20/60, float32"),
@@ -83,6 +86,7 @@ MATRIX += [(arch, [one for one in two if one.startswith("qp")][-1], "active_set"
 # The budget: bytes of registers that a kernel may spill, stores and loads together. They have 255 registers, and what
 # does not fit is used outside of the inner loops.
 SPILLS = {"solve": 240, "careful": 240, "jvp": 0, "vjp": 0, "sum": 0, "active_set": 40}
+SPILLS_OF_TRIPLES = 2000  # of a solve with exponential or power cones, around the search for the length of a step
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +96,7 @@ def compiled():
 
     def build(case):
         arch, structure, kind = case
-        n, zero, nonnegative, second_order, has_P, dtype = STRUCTURES[structure]
-        shape = Shape(n, zero, nonnegative, second_order, (), has_P, dtype)
+        shape = STRUCTURES[structure]
         laid = plan(kind, shape, architecture(arch))
         specification = laid.specification(kind, shape)
         made = compile_source(specification.source(), arch, specification.describe(), [headers.folder()])
@@ -121,14 +124,15 @@ def table(found) -> str:
 @pytest.mark.parametrize("case", MATRIX, ids=" ".join)
 def test_cuda_kernel(compiled, case):
     """Machine code with the entry in it, within the architecture's shared memory, and without spilling registers."""
-    arch, _, kind = case
+    arch, structure, kind = case
     laid, specification, made = compiled[case]
     assert made.cubin[:4] == b"\x7fELF"
     assert b".text." + specification.entry.encode() + b"\0" in made.cubin
     used = made.usage[specification.entry]
     assert laid.shared_per_block + used.static_shared <= architecture(arch).shared_per_block
     assert used.registers * laid.threads * laid.min_blocks <= 65536
-    assert used.spill_stores + used.spill_loads <= SPILLS[kind]
+    budget = SPILLS_OF_TRIPLES if kind == "solve" and STRUCTURES[structure].triples else SPILLS[kind]
+    assert used.spill_stores + used.spill_loads <= budget
 
 
 def test_cuda_matrix_has_every_architecture_kernel_and_structure():
