@@ -73,7 +73,7 @@ sys.exit(0 if reason is None else f"the cuda backend cannot be used: {reason}")
 PYTHON
 }
 
-on_gpu() { cd "$work" && "$python" -m pytest -m gpu -q -rs --durations=10 -p no:cacheprovider "$@"; }
+on_gpu() { cd "$work" && "$python" -m pytest -o addopts= -m gpu -q -rs --durations=10 -p no:cacheprovider "$@"; }
 tests() { on_gpu "$repository/tests" --ignore "$repository/tests/test_gpu_properties.py"; }
 # Hundreds of structures, each of which takes seconds to compile: as many as there is time for.
 properties() { on_gpu "$repository/tests/test_gpu_properties.py"; }
