@@ -1,4 +1,4 @@
-"""The benchmark: its families are well posed, its reference is exact, and its runner writes what it measured."""
+"""The benchmark: what it measures is what solvers answer, and its runner writes it down."""
 
 from __future__ import annotations
 
@@ -13,110 +13,15 @@ from gpudiff.bench.latency import latency
 from gpudiff.bench.measure import NO_ANSWER, Plan, Record, gradient_error, run_family
 from gpudiff.bench.moved import moved
 from gpudiff.bench.projections import CASES
-from gpudiff.bench.reference import project_dual, solve, vjp
+from gpudiff.bench.reference import solve, vjp
 from gpudiff.bench.solver import Gradients, Outcome, pattern, split
 
-COUNT = 4  # problems looked at per family
+LINEAR = [family for family in FAMILIES if warm.applies(family)]
 family_cases = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 
 
 def named(name: str) -> Family:
     return next(family for family in FAMILIES if family.name == name)
-
-
-@family_cases
-def test_sizes_are_those_of_the_name(family):
-    batch = generate(family, 3, seed=0)
-    n, m = map(int, family.name.split("-")[1:])
-    assert (batch.n, batch.m) == (n, m)
-    assert batch.cones["z"] + batch.cones["l"] + sum(batch.cones["q"]) == m
-    assert batch.q.shape == (3, n)
-    assert batch.A.shape == ((m, n) if batch.shared else (3, m, n))
-
-
-@family_cases
-def test_every_problem_is_new_and_reproducible(family):
-    batch, again, other = generate(family, 3, 0), generate(family, 3, 0), generate(family, 3, 1)
-    np.testing.assert_array_equal(batch.q, again.q)
-    np.testing.assert_array_equal(batch.A, again.A)
-    assert not np.array_equal(batch.q, other.q)
-    assert len(np.unique(batch.q, axis=0)) == 3
-    if batch.P is not None:
-        np.testing.assert_array_equal(batch.P, np.swapaxes(batch.P, -1, -2))
-
-
-@family_cases
-def test_problems_are_well_posed(family):
-    """The reference solves them; the KKT conditions hold to 1e-12; strictly complementary, and some rows active."""
-    count = 4 * COUNT if family.name.startswith(("lp", "socp")) else COUNT  # those are built to be so: look harder
-    batch = generate(family, count, seed=7)
-    for i in range(count):
-        point = solve(batch, i)
-        P, q, A, b = batch.problem(i)
-        x, y, s = (np.asarray(v, float) for v in (point.x, point.y, point.s))
-        scale = 1 + max(np.abs(q).max(), np.abs(b).max())
-        stationarity = q + A.T @ y + (0 if P is None else P @ x)
-        assert np.abs(stationarity).max() <= 1e-12 * scale
-        assert np.abs(A @ x + s - b).max() <= 1e-12 * scale
-        assert abs(s @ y) <= 1e-12 * scale**2
-        for block in blocks(batch):
-            assert outside(s[block]) <= 1e-12 * scale
-            assert outside(y[block]) <= 1e-12 * scale
-        assert np.abs(s[: batch.cones["z"]]).max(initial=0) <= 1e-12 * scale
-        assert point.margin > 1e-7
-        assert np.abs(y[batch.cones["z"] :]).max() > 1e-3
-        assert np.linalg.cond(np.asarray(point.jacobian, float)) < 1e8
-
-
-def blocks(batch: Batch) -> list[slice]:
-    """The rows of the nonnegative cone (one by one, a half-line each) and of each second-order cone."""
-    start = batch.cones["z"]
-    found = [slice(i, i + 1) for i in range(start, start + batch.cones["l"])]
-    start += batch.cones["l"]
-    for k in batch.cones["q"]:
-        found.append(slice(start, start + k))
-        start += k
-    return found
-
-
-def outside(v: np.ndarray) -> float:
-    """By how much v₀ ≥ ‖v₁…‖ is violated."""
-    return float(np.linalg.norm(v[1:]) - v[0])
-
-
-@pytest.mark.parametrize("name", ["qp-8-16", "qp-16-36", "lp-20-60", "socp-10-30"])
-def test_reference_gradients_agree_with_differences(name):
-    """In extended precision a central difference with step 1e-5 is good to about 1e-9."""
-    batch = generate(named(name), 1, seed=5)
-    rng = np.random.default_rng(0)
-    x_bar = rng.standard_normal(batch.n)
-    gradient = vjp(solve(batch, 0), x_bar)
-    dots = {key: rng.standard_normal(getattr(batch, key).shape) for key in ("q", "A", "b")}
-    if batch.P is not None:
-        dots["P"] = rng.standard_normal(batch.P.shape)
-        dots["P"] += np.swapaxes(dots["P"], -1, -2)
-    step = 1e-5
-
-    def moved(sign: float) -> np.longdouble:
-        data = {key: getattr(batch, key) + sign * step * dot for key, dot in dots.items()}
-        return x_bar @ solve(Batch(data.get("P"), data["q"], data["A"], data["b"], batch.cones), 0).x
-
-    difference = float((moved(1.0) - moved(-1.0)) / (2 * step))
-    exact = sum(float((getattr(gradient, key) * dot[0]).sum()) for key, dot in dots.items())
-    assert exact == pytest.approx(difference, rel=1e-6, abs=1e-7)
-
-
-def test_projection_satisfies_moreau_and_its_derivative():
-    cones = {"z": 1, "l": 2, "q": [4, 3]}
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        v = rng.standard_normal(10).astype(np.longdouble)
-        y, D, margin = project_dual(v, cones)
-        assert abs(float((y * (y - v)).sum())) < 1e-16  # orthogonal to the projection of −v on the polar side
-        step = 1e-7 * rng.standard_normal(10)
-        if margin > 1e-5:
-            moved, _, _ = project_dual(v + step, cones)
-            np.testing.assert_allclose(np.asarray(moved - y, float), np.asarray(D @ step, float), atol=1e-12)
 
 
 def test_bounds_are_recognised():
@@ -278,7 +183,7 @@ def test_wrong_arguments_are_named(arguments, word, capsys):
 def test_list_names_families_and_peers(capsys):
     assert runner.main(["--list"]) == 0
     printed = capsys.readouterr().out
-    for name in ("qp-8-16", "socp-30-55", "clarabel", "moreau-as"):
+    for name in ("qp-8-16", "socp-30-55", "sdp-12", "entropy", "clarabel", "moreau-as", "scs"):
         assert name in printed
 
 
@@ -324,25 +229,12 @@ def test_quick_run_writes_json(tmp_path, monkeypatch, capsys):
     assert runner.results_text(results) in printed
 
 
-def test_clarabel_as_a_peer():
-    """The one peer that is always installed; it takes the shared, the linear and the second-order families alike."""
-    (clarabel,) = runner.select_peers("clarabel")
-    for name in ("qp-16-36", "mpc-30-120", "lp-20-60", "socp-10-30", "socp-30-55", "portfolio-50-51"):
-        batch = generate(named(name), 4, seed=1)
-        outcome = clarabel.prepare(batch, False).forward()
-        for i in range(4):
-            exact = np.asarray(solve(batch, i).x, float)
-            assert np.abs(outcome.x[i] - exact).max() <= 1e-3 * max(1.0, np.abs(exact).max()), name
-
-
 # --- warm starts, batch sizes, single calls --------------------------------------------------------------------------
 
 
-LINEAR = [family for family in FAMILIES if warm.applies(family)]
-
-
 def test_warm_starts_are_measured_on_qps_and_lps():
-    assert len(LINEAR) == sum(not family.name.startswith("socp") for family in FAMILIES)
+    kinds = ("qp", "optnet", "mpc", "portfolio", "lp")
+    assert [family for family in FAMILIES if family.name.startswith(kinds)] == LINEAR
 
 
 @family_cases

@@ -2,10 +2,9 @@
 
 Every generator draws a batch of *different* problems in float64 with a unique optimum, a strictly feasible point and
 some active constraints. Dense, OptNet, MPC and portfolio QPs are drawn the way their sources do it (nothing about the
-solution is known beforehand); LPs and SOCPs are built from a strictly complementary primal-dual pair, because random
-data would make some of them unbounded or degenerate. ``n/m`` in a name counts variables and *all* rows of A.
-
-Cones are diffcp/SCS dictionaries (rows in the order z, l, q), so that this file depends on nothing but NumPy.
+solution is known beforehand); LPs, SOCPs and those with other cones (conic_families.py) are built from a strictly
+complementary primal-dual pair, because random data would make some of them unbounded or degenerate. ``n-m`` in a name
+counts variables and *all* rows of A; ``sdp-k`` has matrices of order k.
 
 To add a case, add a line to ``FAMILIES``.
 """
@@ -15,64 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Rng = np.random.Generator
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A batch of problems: minimise ½ xᵀP x + qᵀx subject to A x + s = b, s ∈ K.
-
-    Attributes:
-        P: ``[B, n, n]``, or ``[n, n]`` shared by the batch, or None for a linear objective.
-        q: ``[B, n]``.
-        A: ``[B, m, n]``, or ``[m, n]`` shared by the batch.
-        b: ``[B, m]``.
-        cones: ``{"z": rows, "l": rows, "q": [rows, …]}``.
-    """
-
-    P: Array | None
-    q: Array
-    A: Array
-    b: Array
-    cones: dict[str, Any]
-
-    @property
-    def size(self) -> int:
-        """Number of problems."""
-        return self.q.shape[0]
-
-    @property
-    def n(self) -> int:
-        """Number of variables."""
-        return self.q.shape[1]
-
-    @property
-    def m(self) -> int:
-        """Number of rows of A."""
-        return self.b.shape[1]
-
-    @property
-    def shared(self) -> bool:
-        """Whether P and A are common to the batch."""
-        return self.A.ndim == 2
-
-    def take(self, start: int, stop: int) -> Batch:
-        """The problems ``start … stop − 1`` as a batch of their own (views)."""
-        rows = slice(start, stop)
-        P = self.P if self.P is None or self.P.ndim == 2 else self.P[rows]
-        A = self.A if self.A.ndim == 2 else self.A[rows]
-        return Batch(P, self.q[rows], A, self.b[rows], self.cones)
-
-    def problem(self, i: int) -> tuple[Array | None, Array, Array, Array]:
-        """P, q, A, b of problem i, without a batch axis."""
-        P = self.P if self.P is None or self.P.ndim == 2 else self.P[i]
-        return P, self.q[i], self.A if self.A.ndim == 2 else self.A[i], self.b[i]
+from gpudiff.bench.batch import Array as Array
+from gpudiff.bench.batch import Batch, Rng, choose, from_pair, symmetric, times
+from gpudiff.bench.conic_families import entropy, geometric, lmi, logistic, power, sdp
 
 
 @dataclass(frozen=True)
@@ -89,24 +37,24 @@ def dense_qp(rng: Rng, batch: int, *, n: int, equalities: int) -> Batch:
     """Dense QP with 2n inequalities, P with eigenvalues from 0.1 to 4; at the optimum about 0.7 n rows are active."""
     rows = equalities + 2 * n
     M = rng.standard_normal((batch, n, n))
-    P = _symmetric(M @ M.transpose(0, 2, 1) / n + 0.1 * np.eye(n))
+    P = symmetric(M @ M.transpose(0, 2, 1) / n + 0.1 * np.eye(n))
     A = rng.standard_normal((batch, rows, n))
     inside = rng.standard_normal((batch, n))
     slack = rng.random((batch, rows))
     slack[:, :equalities] = 0.0
-    b = _times(A, inside) + slack
+    b = times(A, inside) + slack
     return Batch(P, rng.standard_normal((batch, n)), A, b, {"z": equalities, "l": 2 * n, "q": []})
 
 
 def optnet_qp(rng: Rng, batch: int, *, n: int, equalities: int, inequalities: int) -> Batch:
     """The random QPs with which OptNet was timed (Amos & Kolter 2017): P = LLᵀ + 10⁻³I, L uniform."""
     L = rng.random((batch, n, n))
-    P = _symmetric(L @ L.transpose(0, 2, 1) + 1e-3 * np.eye(n))
+    P = symmetric(L @ L.transpose(0, 2, 1) + 1e-3 * np.eye(n))
     A = rng.standard_normal((batch, equalities + inequalities, n))
     inside = rng.standard_normal((batch, n))
     slack = rng.random((batch, equalities + inequalities))
     slack[:, :equalities] = 0.0
-    b = _times(A, inside) + slack
+    b = times(A, inside) + slack
     return Batch(P, rng.standard_normal((batch, n)), A, b, {"z": equalities, "l": inequalities, "q": []})
 
 
@@ -128,7 +76,7 @@ def condensed_mpc(rng: Rng, batch: int, *, horizon: int) -> Batch:
         from_jerk[k] = step @ from_jerk[k - 1] if k else 0.0
         from_jerk[k, :, k] = push
     speed_u, zmp_u = velocity @ from_jerk, moment_point @ from_jerk  # both [horizon, horizon]
-    P = _symmetric(speed_u.T @ speed_u + 0.03 * np.eye(horizon))
+    P = symmetric(speed_u.T @ speed_u + 0.03 * np.eye(horizon))
     A = np.vstack([zmp_u, -zmp_u, np.eye(horizon), -np.eye(horizon)])
 
     state = rng.standard_normal((batch, 3)) * np.array([0.05, 0.3, 0.5])
@@ -147,7 +95,7 @@ def portfolio(rng: Rng, batch: int, *, assets: int, factors: int) -> Batch:
     """Long-only mean-variance portfolio under a factor model of risk: Σx = 1, x ≥ 0."""
     F = 0.1 * rng.standard_normal((batch, assets, factors))
     idiosyncratic = rng.uniform(0.005, 0.03, (batch, assets))
-    P = _symmetric(2.0 * (F @ F.transpose(0, 2, 1) + idiosyncratic[:, None] * np.eye(assets)))
+    P = symmetric(2.0 * (F @ F.transpose(0, 2, 1) + idiosyncratic[:, None] * np.eye(assets)))
     A = np.broadcast_to(np.vstack([np.ones((1, assets)), -np.eye(assets)]), (batch, assets + 1, assets)).copy()
     b = np.zeros((batch, assets + 1))
     b[:, 0] = 1.0
@@ -157,9 +105,9 @@ def portfolio(rng: Rng, batch: int, *, assets: int, factors: int) -> Batch:
 def vertex_lp(rng: Rng, batch: int, *, n: int, rows: int) -> Batch:
     """LP whose optimum is a nondegenerate vertex: exactly n rows active, all with a positive multiplier."""
     A = rng.standard_normal((batch, rows, n))
-    active = _choose(rng, batch, rows, n)
+    active = choose(rng, batch, rows, n)
     size = rng.uniform(0.1, 1.1, (batch, rows))
-    return _from_pair(
+    return from_pair(
         rng, None, A, np.where(active, size, 0.0), np.where(active, 0.0, size), {"z": 0, "l": rows, "q": []}
     )
 
@@ -188,7 +136,7 @@ def socp(rng: Rng, batch: int, *, n: int, linear: int, cones: tuple[int, ...], l
         rigid = linear // 2 + np.where(state == 0, 1, np.where(state == 1, 0, dims)).sum(1)
         todo = (resisting < n + 2) | (rigid > 0.8 * n)
 
-    active = _choose(rng, batch, linear, linear // 2)
+    active = choose(rng, batch, linear, linear // 2)
     size = rng.uniform(0.1, 1.1, (batch, linear))
     y, s = [np.where(active, size, 0.0)], [np.where(active, 0.0, size)]
     for j, k in enumerate(cones):
@@ -202,7 +150,7 @@ def socp(rng: Rng, batch: int, *, n: int, linear: int, cones: tuple[int, ...], l
         kind = state[:, j : j + 1]
         y.append(weight[0] * np.where(kind == 0, ray, np.where(kind == 1, 0.0, interior)))
         s.append(weight[1] * np.where(kind == 0, opposite, np.where(kind == 1, interior, 0.0)))
-    return _from_pair(rng, P, A, np.hstack(y), np.hstack(s), {"z": 0, "l": linear, "q": list(cones)})
+    return from_pair(rng, P, A, np.hstack(y), np.hstack(s), {"z": 0, "l": linear, "q": list(cones)})
 
 
 def _neighbours(n: int, linear: int, cones: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -215,27 +163,6 @@ def _neighbours(n: int, linear: int, cones: tuple[int, ...]) -> NDArray[np.bool_
         mask[row : row + k, ((row - linear) * n // sum(cones) + np.arange(k + 2)) % n] = True
         row += k
     return mask
-
-
-def _from_pair(rng: Rng, P: Array | None, A: Array, y: Array, s: Array, cones: dict[str, Any]) -> Batch:
-    """The problem that (x, y, s) solves, for a random x."""
-    x = rng.standard_normal((A.shape[0], A.shape[2]))
-    q = -_times(A.transpose(0, 2, 1), y) - (0.0 if P is None else _times(P, x))
-    return Batch(P, q, A, _times(A, x) + s, cones)
-
-
-def _choose(rng: Rng, batch: int, rows: int, count: int) -> NDArray[np.bool_]:
-    """A mask [batch, rows] with exactly count entries set in each row."""
-    return rng.permuted(np.tile(np.arange(rows) < count, (batch, 1)), axis=1)
-
-
-def _times(M: Array, v: Array) -> Array:
-    return (M @ v[..., None])[..., 0]
-
-
-def _symmetric(P: Array) -> Array:
-    """P made exactly symmetric: products of matrices are so only up to rounding."""
-    return 0.5 * (P + np.swapaxes(P, -1, -2))
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -259,6 +186,15 @@ FAMILIES: tuple[Family, ...] = (
         1024,
         "linear rows and 7 SOCs, sparse",
     ),
+    Family("sdp-3", partial(sdp, n=4, linear=4, order=3), 4096, "SDP, one matrix of order 3"),
+    Family("sdp-5", partial(sdp, n=9, linear=6, order=5), 2048, "SDP, one matrix of order 5"),
+    Family("sdp-8", partial(sdp, n=20, linear=8, order=8), 512, "SDP, one matrix of order 8"),
+    Family("sdp-12", partial(sdp, n=36, linear=12, order=12), 128, "SDP, one matrix of order 12"),
+    Family("lmi", partial(lmi, n=8, orders=(2, 3, 4, 4)), 2048, "linear matrix inequalities of orders 2, 3, 4 and 4"),
+    Family("entropy", partial(entropy, n=10, equalities=2, linear=4), 1024, "entropy maximisation, 10 exp cones"),
+    Family("logistic", partial(logistic, n=3, samples=8), 1024, "logistic regression, 16 exp cones"),
+    Family("power", partial(power, n=4, linear=4), 2048, "sum of powers, 7 power cones"),
+    Family("gp", partial(geometric, n=6, posynomials=3, terms=3, linear=2), 1024, "geometric program, 9 exp cones"),
 )
 
 

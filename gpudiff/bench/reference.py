@@ -5,8 +5,8 @@ method on the residual map then runs with residuals in extended precision (``np.
 
     v = y − s,  y = Π_{K*}(v),  s = y − v,      R(x, v) = (P x + q + Aᵀ Π(v),  A x + Π(v) − v − b).
 
-For linear cones this is the solution of the KKT system on the active set, refined; for second-order cones the
-projection curves and the steps converge quadratically. The Jacobian of R, with D = DΠ(v),
+For linear cones this is the solution of the KKT system on the active set, refined; for others the projection
+(reference_cones.py) curves and the steps converge quadratically. The Jacobian of R, with D = DΠ(v),
 
     J = [ P  Aᵀ D ; A  D − I ],      Jᵀ (a, c) = (x̄, 0),
     q̄ = −a,   b̄ = c,   Ā = −(y aᵀ + c xᵀ),   P̄ = −½ (a xᵀ + x aᵀ),
@@ -26,9 +26,9 @@ import scipy.linalg as la
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from gpudiff.bench.families import Array, Batch
+from gpudiff.bench.batch import Array, Batch
+from gpudiff.bench.reference_cones import Long, blocks, project_dual
 
-Long = NDArray[np.longdouble]
 clarabel: Any = clarabel_module  # it comes without types
 
 
@@ -130,64 +130,85 @@ def clarabel_start(P: Array | None, q: Array, A: Array, b: Array, cones: dict[st
         setattr(settings, name, 1e-12)
         setattr(settings, "reduced_" + name, 1e-10)
     n = len(q)
+    settings.chordal_decomposition_enable = False
     quadratic = sp.csc_matrix((n, n)) if P is None else sp.csc_matrix(np.triu(P))
-    solution = clarabel.DefaultSolver(quadratic, q, sp.csc_matrix(A), b, clarabel_cones(cones), settings).solve()
-    return np.array(solution.x), np.array(solution.z), np.array(solution.s)
+    rows = clarabel_rows(cones)
+    data = quadratic, q, sp.csc_matrix(rows.of(A)), rows.of_vector(b)
+    solution = clarabel.DefaultSolver(*data, clarabel_cones(cones), settings).solve()
+    return np.array(solution.x), rows.multipliers(np.array(solution.z)), rows.slacks(np.array(solution.s))
 
 
 def clarabel_cones(cones: dict[str, Any]) -> list[Any]:
-    """Clarabel's cone objects for a diffcp/SCS dictionary."""
+    """Clarabel's cone objects for a diffcp/SCS dictionary; rows are those of ``clarabel_rows``."""
     found: list[Any] = []
-    if cones["z"]:
-        found.append(clarabel.ZeroConeT(cones["z"]))
-    if cones["l"]:
-        found.append(clarabel.NonnegativeConeT(cones["l"]))
-    return found + [clarabel.SecondOrderConeT(k) for k in cones["q"]]
+    for key, rows, parameter in blocks(cones):
+        match key:
+            case "z":
+                found.append(clarabel.ZeroConeT(rows.stop - rows.start))
+            case "l":
+                found.append(clarabel.NonnegativeConeT(rows.stop - rows.start))
+            case "q":
+                found.append(clarabel.SecondOrderConeT(rows.stop - rows.start))
+            case "s":
+                found.append(clarabel.PSDTriangleConeT(int(parameter)))
+            case "p":
+                found.append(clarabel.PowerConeT(abs(parameter)))
+            case _:
+                found.append(clarabel.ExponentialConeT())
+    return found
 
 
-def project_dual(v: Long, cones: dict[str, Any]) -> tuple[Long, Long, float]:
-    """Π_{K*}(v), its derivative and the distance of v to the set where Π is not differentiable.
+@dataclass(frozen=True)
+class Rows:
+    """How a solver wants the rows: ``s' = scale · s[order]``, A and b likewise, and ``y[order] = scale · y'``.
 
-    Args:
-        v: ``[m]``.
-        cones: The cones of s (the dual of a zero cone is free; the other two are self-dual).
-
-    Returns:
-        ``[m]`` projection, ``[m, m]`` symmetric derivative, margin.
+    Attributes:
+        order: ``[m]``.
+        scale: ``[m]``, all ones if there are no dual cones.
     """
-    y = np.zeros_like(v)
-    D = np.zeros((len(v), len(v)), np.longdouble)
-    zero, linear = cones["z"], cones["l"]
-    y[:zero] = v[:zero]
-    D[range(zero), range(zero)] = 1
-    rows = np.arange(zero, zero + linear)
-    y[rows] = np.maximum(v[rows], 0)
-    D[rows, rows] = v[rows] > 0
-    margin = float(np.abs(v[rows]).min(initial=np.inf))
-    start = zero + linear
-    for k in cones["q"]:
-        block = slice(start, start + k)
-        y[block], D[block, block], distance = _project_second_order(v[block])
-        margin, start = min(margin, distance), start + k
-    return y, D, margin
+
+    order: NDArray[np.int64]
+    scale: Array
+
+    def of(self, data: Array) -> Array:
+        """Rows of A ``[…, m, n]`` as the solver wants them."""
+        return np.ascontiguousarray(data[..., self.order, :] * self.scale[:, None])
+
+    def of_vector(self, data: Array) -> Array:
+        """The same for b ``[…, m]``."""
+        return np.ascontiguousarray(data[..., self.order] * self.scale)
+
+    def multipliers(self, y: Array) -> Array:
+        """Those of these rows, from the solver's y."""
+        back = np.empty_like(y)
+        back[..., self.order] = y * self.scale
+        return back
+
+    def slacks(self, s: Array) -> Array:
+        """Those of these rows, from the solver's s."""
+        back = np.empty_like(s)
+        back[..., self.order] = s / self.scale
+        return back
 
 
-def _project_second_order(v: Long) -> tuple[Long, Long, float]:
-    """The spectral formula: v = λ₊ u₊ + λ₋ u₋ with λ± = t ± ‖w‖, u± = ½ (1, ±w/‖w‖)."""
-    t, w, identity = v[0], v[1:], np.eye(len(v), dtype=np.longdouble)
-    norm = np.sqrt((w * w).sum())
-    margin = float(min(abs(t + norm), abs(t - norm)))
-    if t >= norm:
-        return v.copy(), identity, margin
-    if t <= -norm:
-        return np.zeros_like(v), np.zeros_like(identity), margin
-    unit = w / norm  # not 0/0: with w = 0 one of the cases above held
-    y = 0.5 * (t + norm) * np.concatenate([[1], unit])
-    D = np.empty((len(v), len(v)), np.longdouble)
-    D[0, 0] = 0.5
-    D[0, 1:] = D[1:, 0] = 0.5 * unit
-    D[1:, 1:] = 0.5 * (1 + t / norm) * np.eye(len(w)) - 0.5 * (t / norm) * np.outer(unit, unit)
-    return y, D, margin
+def clarabel_rows(cones: dict[str, Any]) -> Rows:
+    """Upper triangles of matrices instead of lower ones, and dual cones as images of primal ones.
+
+    (u, v, w) is in the dual of the exponential cone where (−v, −u, e w) is in the cone itself, and in that of a power
+    cone where (u/α, v/(1−α), w) is.
+    """
+    total = sum(rows.stop - rows.start for _, rows, _ in blocks(cones))
+    order, scale = np.arange(total), np.ones(total)
+    for key, rows, parameter in blocks(cones):
+        if key == "s":
+            columns, lines = np.triu_indices(int(parameter))  # lower triangle, column by column
+            order[rows] = rows.start + np.lexsort((columns, lines))  # by the larger index, then by the smaller one
+        elif key == "ed":
+            order[rows] = rows.start + np.array([1, 0, 2])
+            scale[rows] = -1.0, -1.0, np.e
+        elif key == "p" and parameter < 0:
+            scale[rows] = -1.0 / parameter, 1.0 / (1.0 + parameter), 1.0
+    return Rows(order, scale)
 
 
 def _jacobian(P: Long, A: Long, D: Long) -> Long:

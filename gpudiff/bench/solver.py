@@ -8,6 +8,7 @@ matrix, equalities apart from inequalities).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -222,4 +223,14 @@ def find_bounds(batch: Batch) -> dict[int, tuple[int, int]]:
 
 def only_linear(batch: Batch) -> bool:
     """Whether a QP solver can take the batch: equalities and inequalities only."""
-    return not batch.cones["q"]
+    return only_cones(batch, "zl")
+
+
+def only_cones(batch: Batch, keys: Iterable[str]) -> bool:
+    """Whether all cones of the batch are among these keys of an SCS dictionary."""
+    return {key for key, entry in batch.cones.items() if entry} <= set(keys)
+
+
+def dual_cones(batch: Batch) -> bool:
+    """Whether any cone is the dual of an exponential or a power cone."""
+    return bool(batch.cones.get("ed")) or any(alpha < 0 for alpha in batch.cones.get("p", []))

@@ -16,6 +16,7 @@ from gpudiff.bench.peers.piqp import Piqp
 from gpudiff.bench.peers.proxqp import Proxqp
 from gpudiff.bench.peers.qoco import Qoco
 from gpudiff.bench.peers.qpth import Qpth
+from gpudiff.bench.peers.scs import Scs
 from gpudiff.bench.solver import Solver
 
 PEERS: tuple[Solver, ...] = (
@@ -27,6 +28,7 @@ PEERS: tuple[Solver, ...] = (
     MoreauInteriorPoint(),
     MoreauActiveSet(),
     Diffcp(),
+    Scs(),
 )
 
 CUDA_PEERS: tuple[DeviceSolver, ...] = (MoreauCuda(), Cupiqp(), Qpth())

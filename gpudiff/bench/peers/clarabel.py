@@ -9,12 +9,12 @@ import scipy.sparse as sp
 
 from gpudiff.bench.families import Batch
 from gpudiff.bench.peers._base import ForwardOnly, Peer, load
-from gpudiff.bench.reference import clarabel_cones
+from gpudiff.bench.reference import clarabel_cones, clarabel_rows
 from gpudiff.bench.solver import TOLERANCE, Outcome, pattern, upper_pattern
 
 
 class Clarabel(Peer):
-    """Direct QDLDL factorisation, one thread, presolve off (``update`` requires it)."""
+    """Direct QDLDL factorisation, one thread, presolve and chordal decomposition off (``update`` requires it)."""
 
     name = package = module = "clarabel"
 
@@ -29,6 +29,7 @@ class Clarabel(Peer):
             "tol_gap_rel": TOLERANCE,
             "tol_feas": TOLERANCE,
             "presolve_enable": False,
+            "chordal_decomposition_enable": False,
             "input_sparse_dropzeros": False,
             "max_threads": 1,
             "verbose": False,
@@ -46,10 +47,11 @@ class _Session(ForwardOnly):
         for name, value in settings.items():
             setattr(chosen, name, value)
         self.batch = batch
-        A = pattern(batch.A)
+        rows = clarabel_rows(batch.cones)
+        A = pattern(rows.of(batch.A))
         P = None if batch.P is None else upper_pattern(batch.P)
         self.P, self.A = None if P is None else P.values, A.values
-        self.q, self.b = np.ascontiguousarray(batch.q), np.ascontiguousarray(batch.b)
+        self.q, self.b = np.ascontiguousarray(batch.q), rows.of_vector(batch.b)
         quadratic = sp.csc_matrix((batch.n, batch.n)) if P is None else P.first()
         cones = clarabel_cones(batch.cones)
         self.solver = clarabel.DefaultSolver(quadratic, self.q[0], A.first(), self.b[0], cones, chosen)

@@ -15,7 +15,17 @@ import numpy as np
 
 from gpudiff.bench.families import Array, Batch
 from gpudiff.bench.peers._base import Peer, load
-from gpudiff.bench.solver import TOLERANCE, Gradients, Outcome, Session, only_linear, pattern
+from gpudiff.bench.reference import clarabel_rows
+from gpudiff.bench.solver import (
+    TOLERANCE,
+    Gradients,
+    Outcome,
+    Session,
+    dual_cones,
+    only_cones,
+    only_linear,
+    pattern,
+)
 
 
 class _Moreau(Peer):
@@ -40,8 +50,8 @@ class MoreauInteriorPoint(_Moreau):
     mode = "ipm"
 
     def supports(self, batch: Batch) -> bool:
-        """Everything."""
-        return True
+        """Everything but dual cones and mixtures of semidefinite, exponential and power cones."""
+        return any(only_cones(batch, ("z", "l", "q", key)) for key in ("s", "ep", "p")) and not dual_cones(batch)
 
     def settings(self) -> dict[str, Any]:
         """Its default tolerances are 1e-8 already."""
@@ -63,6 +73,18 @@ class MoreauActiveSet(_Moreau):
         return {"primal_tol": TOLERANCE}
 
 
+def moreau_cones(cones: dict[str, Any]) -> Any:
+    """Its description of the cones of a dictionary; rows are those of ``clarabel_rows``."""
+    return load("moreau").Cones(
+        num_zero_cones=cones["z"],
+        num_nonneg_cones=cones["l"],
+        so_cone_dims=list(cones["q"]),
+        psd_dims=list(cones.get("s", [])),
+        num_exp_cones=cones.get("ep", 0),
+        power_alphas=list(cones.get("p", [])),
+    )
+
+
 class _Session:
     def __init__(self, mode: str, batch: Batch, derivatives: bool, start: Any = None) -> None:
         moreau = load("moreau")
@@ -79,9 +101,10 @@ class _Session:
         # It wants rows compressed: that is the column form of the transpose; P is symmetric.
         # The active set alone is faster on dense matrices; its backward pass and the interior point on sparse ones.
         dense = mode == "active_set" and not derivatives
-        A = pattern(np.swapaxes(batch.A, -1, -2), dense)
+        self.rows = clarabel_rows(cones)
+        A = pattern(np.swapaxes(self.rows.of(batch.A), -1, -2), dense)
         P = None if batch.P is None else pattern(batch.P, dense)
-        self.A_at, self.P_at = (A.columns, A.rows), None if P is None else (P.columns, P.rows)
+        self.A_at, self.P_at = (self.rows.order[A.columns], A.rows), None if P is None else (P.columns, P.rows)
         self.solver = moreau.CompiledSolver(
             batch.n,
             batch.m,
@@ -89,11 +112,11 @@ class _Session:
             np.zeros(0, int) if P is None else P.rows,
             A.starts,
             A.rows,
-            moreau.Cones(num_zero_cones=cones["z"], num_nonneg_cones=cones["l"], so_cone_dims=list(cones["q"])),
+            moreau_cones(cones),
             settings,
         )
         self.P, self.A = np.zeros((batch.size, 0)) if P is None else P.values, A.values
-        self.q, self.b = np.ascontiguousarray(batch.q), np.ascontiguousarray(batch.b)
+        self.q, self.b = np.ascontiguousarray(batch.q), self.rows.of_vector(batch.b)
         self.success, self.start = moreau.SolverStatus.Solved, start
 
     def solution(self) -> Any:
@@ -114,5 +137,7 @@ class _Session:
         outcome = self.forward()
         bar = self.solver.backward(x_bar)
         P = None if self.P_at is None else bar["dP_values"]
-        outcome.gradients = Gradients(bar["dq"], bar["db"], bar["dA_values"], P, self.A_at, self.P_at)
+        outcome.gradients = Gradients(
+            bar["dq"], self.rows.multipliers(bar["db"]), bar["dA_values"], P, self.A_at, self.P_at
+        )
         return outcome

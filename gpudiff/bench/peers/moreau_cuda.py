@@ -12,7 +12,7 @@ from gpudiff.bench.cuda.device import to_host
 from gpudiff.bench.cuda.solver import DeviceOutcome
 from gpudiff.bench.families import Batch
 from gpudiff.bench.peers._base import Peer, load
-from gpudiff.bench.solver import Gradients, pattern
+from gpudiff.bench.solver import Gradients, only_cones, pattern
 
 _LOOKED_AT = 64  # problems from which the common sparsity pattern is taken
 
@@ -38,8 +38,8 @@ class MoreauCuda(Peer):
         return None
 
     def supports(self, batch: Batch) -> bool:
-        """Everything."""
-        return True
+        """Second-order cones at most; whether others run on a GPU could not be tried."""
+        return only_cones(batch, "zlq")
 
     def settings(self) -> dict[str, Any]:
         """Its default tolerances are 1e-8 already, and it chooses its linear solver by its own table."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from gpudiff.bench.families import Batch
 from gpudiff.bench.peers._base import ForwardOnly, Peer, load
-from gpudiff.bench.solver import TOLERANCE, Outcome, pattern, upper_pattern
+from gpudiff.bench.solver import TOLERANCE, Outcome, only_cones, pattern, upper_pattern
 
 
 class Qoco(Peer):
@@ -17,8 +17,8 @@ class Qoco(Peer):
     name = package = module = "qoco"
 
     def supports(self, batch: Batch) -> bool:
-        """Everything."""
-        return True
+        """Second-order cones at most."""
+        return only_cones(batch, "zlq")
 
     def settings(self) -> dict[str, Any]:
         """Its defaults are 1e-7."""
