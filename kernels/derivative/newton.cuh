@@ -48,7 +48,9 @@ GD_HD T newton(const G& g, MapState<T>& i, Mask<T> live, const NewtonSettings& o
   const T one = broadcast<T>(1);
   T best = broadcast<T>(1e29), previous = broadcast<T>(1e29), count{};
   Mask<T> running = live, first = live, at_best = negate(live);
-  const T serves = broadcast<T>(i.frame.vector ? kServesCurved : kServes);
+  const bool curved = i.frame.vector != nullptr;
+  const T serves = broadcast<T>(curved ? kServesCurved : kServes);
+  Mask<T> fresh = every_lane<T>();  // whether the last step had a factor of its own, where projections are curved
   evaluate_map(g, i, true);
   GD_NO_UNROLL for (int step = 0;; step++) {
     const T residual = map_residual(g, i);
@@ -59,7 +61,7 @@ GD_HD T newton(const G& g, MapState<T>& i, Mask<T> live, const NewtonSettings& o
     GD_NO_UNROLL for (index_t k = g.rank(); k < m; k += g.size()) i.best_v[k] = select(better, i.v[k], i.best_v[k]);
     const Mask<T> shrinking = residual < previous * broadcast<T>(kServes);
     const Mask<T> exact = best <= broadcast<T>(2e-15);
-    const Mask<T> settled = (best <= broadcast<T>(o.accept)) & negate(shrinking);
+    const Mask<T> settled = (best <= broadcast<T>(o.accept)) & negate(shrinking) & fresh;
     const Mask<T> lost =
         negate(residual < broadcast<T>(1e12)) | (negate(shrinking) & (count >= broadcast<T>(o.max_factorisations)));
     running = running & negate(exact | settled | lost);
@@ -70,6 +72,7 @@ GD_HD T newton(const G& g, MapState<T>& i, Mask<T> live, const NewtonSettings& o
 
     const Mask<T> renew = running & (first | negate(residual < before * serves));
     first = no_lane<T>();
+    if (curved) fresh = renew;
     if (any(renew)) {
       factorise_map(g, i, renew);
       count = select(renew, T(count + one), count);
