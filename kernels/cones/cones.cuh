@@ -34,16 +34,9 @@ GD_HD bool has_triples(const ConeRows& rows) {
   return kTriples<T> && rows.triples() > 0;
 }
 
-// Cones whose functions are calls (GD_CONE) are visited only where there are some.
+// The cones of three rows. Those whose functions are calls (GD_CONE) are visited only where there are some.
 template <class T, class Visitor>
-GD_HD void for_each_cone(const ConeRows& rows, Visitor visit) {
-  visit(NonnegativeRows{rows.nonnegative_start, rows.nonnegative_start + rows.nonnegative});
-  visit(SecondOrderCones{rows.second_order_count, rows.second_order_start, rows.second_order_dimension});
-  if constexpr (kMayHaveMatrices) {
-    if (rows.semidefinite_count > 0)
-      visit(SemidefiniteCones{rows.semidefinite_count, rows.semidefinite_start, rows.semidefinite_order,
-                              rows.semidefinite_words_begin()});
-  }
+GD_HD void for_each_triple(const ConeRows& rows, Visitor visit) {
   if constexpr (kTriples<T>) {
     const index_t exponentials = rows.exponential + rows.dual_exponential, powers = rows.power + rows.dual_power;
     if (exponentials > 0)
@@ -53,6 +46,17 @@ GD_HD void for_each_cone(const ConeRows& rows, Visitor visit) {
                         rows.triple_words() + kTripleWords * exponentials, exponentials},
                        rows.power_alpha});
   }
+}
+template <class T, class Visitor>
+GD_HD void for_each_cone(const ConeRows& rows, Visitor visit) {
+  visit(NonnegativeRows{rows.nonnegative_start, rows.nonnegative_start + rows.nonnegative});
+  visit(SecondOrderCones{rows.second_order_count, rows.second_order_start, rows.second_order_dimension});
+  if constexpr (kMayHaveMatrices) {
+    if (rows.semidefinite_count > 0)
+      visit(SemidefiniteCones{rows.semidefinite_count, rows.semidefinite_start, rows.semidefinite_order,
+                              rows.semidefinite_words_begin()});
+  }
+  for_each_triple<T>(rows, visit);
 }
 
 // An interior point's first s and z; 0 in the rows of the zero cone.
@@ -105,27 +109,38 @@ GD_HD T cone_inverse_step(const G& g, const ConeRows& rows, const T* s, const T*
   for_each_cone<T>(rows, [&](const auto& cone) GD_LAMBDA { worst = maximum(cone.inverse_step(g, s, ds, F), worst); });
   return g.max(worst);
 }
-// Before the questions of `cone_accepts`; the caller synchronises in between.
+// Before `cone_search_step`; the caller synchronises in between.
 template <class T, class G>
 GD_HD void cone_prepare_reach(const G& g, const ConeRows& rows, const ScaledStep<T>& step, const Spectral<T>& F) {
-  for_each_cone<T>(rows, [&](const auto& cone) GD_LAMBDA { cone.prepare_reach(g, step, F); });
+  for_each_triple<T>(rows, [&](const auto& cone) GD_LAMBDA { cone.prepare_reach(g, step, F); });
 }
+// Shortens the step until every cone of three rows takes it. Inside a cone are all shorter steps, too, so that each is
+// asked once; near the central path they need not be: those before the one that has shortened last are asked again.
 template <class T, class G>
-GD_HD Mask<T> cone_accepts(const G& g, const ConeRows& rows, const ScaledStep<T>& step, const Spectral<T>& F, T alpha,
-                           T mu, bool centred) {
-  Mask<T> good = every_lane<T>();
-  for_each_cone<T>(rows,
-                   [&](const auto& cone) GD_LAMBDA { good = good & cone.accepts(g, step, F, alpha, mu, centred); });
-  return g.max(select(good, T{}, broadcast<T>(1))) == T{};
+GD_HD void cone_search_step(const G& g, const ConeRows& rows, const ScaledStep<T>& step, const Spectral<T>& F,
+                            const PathProduct<T>& product, Mask<T> live, StepSearch<T>& search) {
+  const bool centred = step.slack_step != nullptr;
+  GD_NO_UNROLL for (int pass = 0; pass < StepSearch<T>::kMost; pass++) {
+    const T before = search.alpha;
+    search.until = pass == 0 || kCooperative<G> ? rows.triples() : search.last;
+    for_each_triple<T>(
+        rows, [&](const auto& cone) GD_LAMBDA { cone.search_step(g, step, F, product, centred, live, search); });
+    search.alpha = g.min(search.alpha);
+    search.back = g.max(search.back);
+    if (!centred || !any(live & (search.alpha < before))) return;
+  }
 }
-// y = Π_{K*}(v), s = y − v. What `cone_curvature` and `cone_margin` want to know beside v stays in `frame`.
+// y = Π_{K*}(v), s = y − v. What `cone_curvature` and `cone_margin` want to know beside v stays in `frame`. Cones of
+// three rows start from what y and s hold, if that is anything like it, which makes the result another one by rounding:
+// lanes that have no new v must not be in `update`, or their bits would depend on how often they are asked.
 template <class T, class G>
-GD_HD void cone_project(const G& g, const ConeRows& rows, const T* v, T delta, const Spectral<T>& frame, T* y, T* s) {
+GD_HD void cone_project(const G& g, const ConeRows& rows, const T* v, T delta, const Spectral<T>& frame, T* y, T* s,
+                        Mask<T> update) {
   for (index_t k = g.rank(); k < rows.zero; k += g.size()) {
     y[k] = v[k];
     s[k] = T{};
   }
-  for_each_cone<T>(rows, [&](const auto& cone) GD_LAMBDA { cone.project(g, v, delta, frame, y, s); });
+  for_each_cone<T>(rows, [&](const auto& cone) GD_LAMBDA { cone.project(g, v, delta, frame, y, s, update); });
 }
 template <class T, class G>
 GD_HD void cone_curvature(const G& g, const ConeRows& rows, const T* v, const Spectral<T>& frame, T delta,

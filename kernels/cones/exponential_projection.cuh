@@ -31,6 +31,14 @@ struct ExponentialEquation {
     width = (r * r - r * s + s * s) / select(bounded, T(r * s), one);
   }
 
+  // The root for v with this projection and polar part, or NaN or infinity where these do not tell.
+  GD_HD T guess(const T (&primal)[3], const T (&polar)[3]) const {
+    const T half = broadcast<T>(0.5), alpha = primal[1], beta = -polar[0], from_half = primal[0] / alpha - half;
+    const T m = from_half * from_half + broadcast<T>(0.75);
+    const T to_right = beta * m / s, from_left = alpha * m / r;
+    return logarithm(select(bounded, T(from_left / to_right), select(rising, to_right, from_left)));
+  }
+
   GD_HD void evaluate(T tau) {
     const T one = broadcast<T>(1), half = broadcast<T>(0.5), zero{};
     const T exponent =
@@ -85,9 +93,9 @@ struct ExponentialEquation {
   }
 };
 
-// Π_K(v), its polar part, derivative and margin for v = (r, s, t).
+// Π_K(v), its polar part, derivative and margin for v = (r, s, t). `guess`: of the root; not finite if there is none.
 template <class T>
-GD_HD TripleProjection<T> project_exponential(T r_, T s_, T t_) {
+GD_HD TripleProjection<T> project_exponential(T r_, T s_, T t_, T guess = broadcast<T>(infinity())) {
   const bool wide = sizeof(Real<T>) == 8;
   const T one = broadcast<T>(1), zero{};
   const T scale = inverse_magnitude(maximum(maximum(absolute(r_), absolute(s_)), absolute(t_)));
@@ -113,7 +121,9 @@ GD_HD TripleProjection<T> project_exponential(T r_, T s_, T t_) {
   GD_UNROLL for (int i = 0; i < 3; i++) { p[i] = y[i] = zero; }
   if (any(curved)) {
     ExponentialEquation<T> equation(select(curved, r, one), select(curved, s, one), select(curved, t, one));
-    const T tau = decreasing_root(equation, equation.start(), wide ? 460. : 43., curved);
+    const double box = wide ? 460. : 43.;
+    const Mask<T> known = absolute(guess) < broadcast<T>(box);
+    const T tau = decreasing_root(equation, select(known, guess, equation.start()), box, curved);
     equation.evaluate(tau);
     const T rho = equation.rho, alpha = equation.alpha, beta = equation.beta;
     p[0] = alpha * rho;

@@ -85,17 +85,9 @@ struct NonnegativeRows {
     return r;
   }
 
-  // For the cones whose step to the boundary has to be searched (triple.cuh).
-  template <class T, class G>
-  GD_HD void prepare_reach(const G&, const ScaledStep<T>&, const Spectral<T>&) const {}
-  template <class T, class G>
-  GD_HD Mask<T> accepts(const G&, const ScaledStep<T>&, const Spectral<T>&, T, T, bool) const {
-    return every_lane<T>();
-  }
-
   // y = Π_{K*}(v), s = y − v = Π_K(−v).
   template <class T, class G>
-  GD_HD void project(const G& g, const T* v, T, const Spectral<T>&, T* y, T* s) const {
+  GD_HD void project(const G& g, const T* v, T, const Spectral<T>&, T* y, T* s, Mask<T>) const {
     GD_NO_UNROLL for (index_t k = begin + g.rank(); k < end; k += g.size()) {
       const Mask<T> active = v[k] > T{};
       y[k] = select(active, v[k], T{});

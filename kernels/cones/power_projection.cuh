@@ -22,6 +22,11 @@ struct PowerEquation {
 
   GD_HD PowerEquation(T x, T y, T z, T a, T b) : v{x, y}, z(z), weight{a, b}, root{square_root(a), square_root(b)} {}
 
+  // The root for v with this projection and polar part, or NaN or infinity where these do not tell.
+  static GD_HD T guess(const T (&primal)[3], const T (&polar)[3]) {
+    return broadcast<T>(0.5) * logarithm(T(absolute(primal[2]) / absolute(polar[2])));
+  }
+
   GD_HD void evaluate(T tau) {
     const T one = broadcast<T>(1), half = broadcast<T>(0.5), two = broadcast<T>(2), zero{};
     const T e = exponential(T(-absolute(tau))), square = e * e;
@@ -59,8 +64,9 @@ struct PowerEquation {
 };
 
 // Π_K(v), its polar part, derivative and margin for v = (x, y, z) and exponents a, b, of which none is below 1e-6.
+// `guess`: of the root; 0 if there is none.
 template <class T>
-GD_HD TripleProjection<T> project_power(T x_, T y_, T z_, T a, T b) {
+GD_HD TripleProjection<T> project_power(T x_, T y_, T z_, T a, T b, T guess = broadcast<T>(0)) {
   const bool wide = sizeof(Real<T>) == 8;
   const T one = broadcast<T>(1), half = broadcast<T>(0.5), zero{};
   const T scale = inverse_magnitude(maximum(maximum(absolute(x_), absolute(y_)), absolute(z_)));
@@ -88,7 +94,8 @@ GD_HD TripleProjection<T> project_power(T x_, T y_, T z_, T a, T b) {
   GD_UNROLL for (int i = 0; i < 3; i++) { p[i] = d[i] = zero; }
   if (any(curved)) {
     PowerEquation<T> equation(select(curved, x, one), select(curved, y, one), select(curved, z, one), a, b);
-    const T tau = decreasing_root(equation, zero, wide ? 230. : 21., curved);
+    const double box = wide ? 230. : 21.;
+    const T tau = decreasing_root(equation, select(absolute(guess) < broadcast<T>(box), guess, zero), box, curved);
     equation.evaluate(tau);
     GD_UNROLL for (int i = 0; i < 2; i++) {
       p[i] = equation.primal(i);

@@ -178,14 +178,7 @@ struct SecondOrderCones {
   }
 
   template <class T, class G>
-  GD_HD void prepare_reach(const G&, const ScaledStep<T>&, const Spectral<T>&) const {}
-  template <class T, class G>
-  GD_HD Mask<T> accepts(const G&, const ScaledStep<T>&, const Spectral<T>&, T, T, bool) const {
-    return every_lane<T>();
-  }
-
-  template <class T, class G>
-  GD_HD void project(const G& g, const T* v_all, T, const Spectral<T>&, T* y_all, T* s_all) const {
+  GD_HD void project(const G& g, const T* v_all, T, const Spectral<T>&, T* y_all, T* s_all, Mask<T>) const {
     const T half = broadcast<T>(0.5), zero{};
     GD_NO_UNROLL for (index_t c = g.rank(); c < count; c += g.size()) {
       const index_t k = first[c], d = dimension[c];

@@ -226,17 +226,9 @@ struct SemidefiniteCones {
     return worst;
   }
 
-  // No further than the boundary: that was asked before.
-  template <class T, class G>
-  GD_HD void prepare_reach(const G&, const ScaledStep<T>&, const Spectral<T>&) const {}
-  template <class T, class G>
-  GD_HD Mask<T> accepts(const G&, const ScaledStep<T>&, const Spectral<T>&, T, T, bool) const {
-    return every_lane<T>();
-  }
-
   // Leaves eigenvalues and eigenvectors in `frame`.
   template <class T, class G>
-  GD_CONE void project(const G& g, const T* v, T, const Spectral<T>& frame, T* y, T* s) const {
+  GD_CONE void project(const G& g, const T* v, T, const Spectral<T>& frame, T* y, T* s, Mask<T>) const {
     each([&](index_t row, index_t k, index_t word) GD_LAMBDA {
       g.sync();
       project_psd(g, k, v + row, y + row, s + row, frame.matrix + word, frame.vector + row, frame.scratch);

@@ -40,6 +40,27 @@ struct Centring {
   Mask<T> only;  // and nothing but a step to the centre, as that was no better
 };
 
+// sᵀz + τκ along a step of length α, shared out among the cones: μ(α) = c₀ + c₁ α + c₂ α².
+template <class T>
+struct PathProduct {
+  T c[3];
+
+  GD_HD T at(T alpha) const { return c[0] + alpha * (c[1] + alpha * c[2]); }
+};
+
+// A step that is shortened until it is accepted, by ever more.
+template <class T>
+struct StepSearch {
+  static constexpr int kMost = 40;  // what is left of a step then, 3e-4, is too short to be made
+  T alpha, back;
+  index_t until, last;  // cones that are asked, and the one that has shortened last
+
+  GD_HD void shorten(Mask<T> lanes) {
+    alpha = select(lanes, T(alpha - alpha * back), alpha);
+    back = select(lanes, minimum(T(back + back), broadcast<T>(0.2)), back);
+  }
+};
+
 // Functions that are large and rarely called stand once: inlined wherever they are called, they would be most of a
 // kernel's code, and take minutes to compile.
 #if defined(__CUDACC__)

@@ -71,14 +71,14 @@ struct Factor3 {
 // Self has, for cone c in the coordinates of the primal cone:
 //     parameters<T>(c)                        whatever the rest wants
 //     centre(p, v)                            v = −∇f*(v)
-//     inside_primal(p, s), inside_dual(p, z)  masks
-//     primal_gradient(p, s, g, roughly)       ∇f(s)
-//     dual_gradient(p, z, g)                  ∇f*(z)
-//     dual_hessian(p, z)                      ∇²f*(z)
-//     dual_factor(p, z)                       its factor
-//     dual_third(p, z, u, v, out)             ∇³f*(z)[u, v]
+//     primal_point(p, s), dual_point(p, z)    `inside`, and of logarithms and exponentials what all below share
+//     primal_gradient(p, s, at, g, steps)     ∇f(s), with at = primal_point(p, s); kGradientSteps give all digits
+//     dual_gradient(p, z, at, g)              ∇f*(z), with at = dual_point(p, z)
+//     dual_hessian(p, z, at)                  ∇²f*(z)
+//     dual_factor(p, z, at)                   its factor
+//     dual_third(p, z, at, u, v, out)         ∇³f*(z)[u, v]
 //     forward(p, v), backward(p, v)           M v, M⁻¹v
-//     project_primal(p, v)                    Π_K and its derivative
+//     project_primal(p, v, primal, polar)     Π_K and its derivative, with a guess of Π_K(v) and its polar part
 template <class Self>
 struct TripleCones {
   index_t count, dual_from;  // the last ones, from there on, are dual cones
@@ -140,9 +140,10 @@ struct TripleCones {
         self().forward(p, s);
         self().backward(p, z);
       }
-      self().dual_gradient(p, z, gradient);  // −s̃
-      self().primal_gradient(p, s, shadow);  // −z̃
-      const Symmetric3<T> H = self().dual_hessian(p, z);
+      const auto at = self().dual_point(p, z);
+      self().dual_gradient(p, z, at, gradient);                                               // −s̃
+      self().primal_gradient(p, s, self().primal_point(p, s), shadow, Self::kGradientSteps);  // −z̃
+      const Symmetric3<T> H = self().dual_hessian(p, z, at);
       const T product = dot3(s, z), mu = product * third, mu_shadow = dot3(gradient, shadow) * third;
       GD_UNROLL for (int i = 0; i < 3; i++) {
         ds[i] = s[i] + mu * gradient[i];
@@ -165,7 +166,7 @@ struct TripleCones {
       const Mask<T> off_centre =
           (mu * mu_shadow - one > broadcast<T>(1e-7)) & (excess > zero) & (delta > noise) & (t > zero);
       const Mask<T> primal_dual = off_centre & negate(centring.dual) & is_tame(T(along / t));
-      const Factor3<T> dual = self().dual_factor(p, z);
+      const Factor3<T> dual = self().dual_factor(p, z, at);
       const T root = square_root(mu), over = one / root;
       const T i0 = inverse_square_root(product), i1 = inverse_square_root(delta), root_t = square_root(t);
       const T f2 = along / root_t;
@@ -253,14 +254,15 @@ struct TripleCones {
         self().forward(p, ds);
         self().backward(p, dz);
       }
-      self().dual_gradient(p, z, gradient);
-      const Factor3<T> factor = self().dual_factor(p, z);
+      const auto at = self().dual_point(p, z);
+      self().dual_gradient(p, z, at, gradient);
+      const Factor3<T> factor = self().dual_factor(p, z, at);
       T w[3];
       GD_UNROLL for (int i = 0; i < 3; i++) { w[i] = dot3(factor.inverse[i], ds); }
       GD_UNROLL for (int i = 0; i < 3; i++) {
         u[i] = factor.inverse[0][i] * w[0] + factor.inverse[1][i] * w[1] + factor.inverse[2][i] * w[2];
       }
-      self().dual_third(p, z, u, dz, third);
+      self().dual_third(p, z, at, u, dz, third);
       GD_UNROLL for (int i = 0; i < 3; i++) {
         s[i] += centre * gradient[i] - select(centring.only, T{}, T(half * third[i]));
       }
@@ -290,58 +292,84 @@ struct TripleCones {
   }
   GD_HD index_t reach_word(index_t c) const { return kReachWords * (number + c); }
 
-  // Whether s + α Δs and z + α Δz are inside, and with `centred` in the neighbourhood of the central path at μ.
+  // Shortens the step until s + α Δs and z + α Δz are inside each of these cones, and with `centred` in the
+  // neighbourhood of the central path at μ(α).
   template <class T, class G>
-  GD_CONE Mask<T> accepts(const G& g, const ScaledStep<T>& step, const Spectral<T>& F, T alpha, T mu,
-                          bool centred) const {
-    Mask<T> good = every_lane<T>();
-    const T most = broadcast<T>(3 / kNeighbourhood);
-    GD_NO_UNROLL for (index_t c = g.rank(); c < count; c += g.size()) {
-      const auto p = self().template parameters<T>(c);
-      const T* d = F.scratch + reach_word(c);
-      T s[3], z[3], gradient[3], shadow[3];
-      GD_UNROLL for (int i = 0; i < 3; i++) {
-        s[i] = step.s[row(c) + i] + alpha * d[i];
-        z[i] = step.z[row(c) + i] + alpha * d[3 + i];
+  GD_CONE void search_step(const G& g, const ScaledStep<T>& step, const Spectral<T>& F, const PathProduct<T>& product,
+                           bool centred, Mask<T> live, StepSearch<T>& search) const {
+    GD_NO_UNROLL for (index_t c = g.rank(); c < count && number + c < search.until; c += g.size()) {
+      GD_NO_UNROLL for (int attempt = 0; attempt < StepSearch<T>::kMost; attempt++) {
+        const Mask<T> refused = live & negate(accepts(c, step, F, search.alpha, product, centred));
+        if (!any(refused)) break;
+        search.shorten(refused);
+        search.last = number + c;
       }
-      if (is_dual(c)) {
-        self().forward(p, s);
-        self().backward(p, z);
-      }
-      good = good & self().inside_primal(p, s) & self().inside_dual(p, z);
-      if (!any(good)) return good;
-      if (!centred) continue;
-      self().dual_gradient(p, z, gradient);
-      self().primal_gradient(p, s, shadow, true);
-      good = good & (mu * dot3(gradient, shadow) <= most);
     }
-    return good;
+  }
+  template <class T>
+  GD_HD Mask<T> accepts(index_t c, const ScaledStep<T>& step, const Spectral<T>& F, T alpha,
+                        const PathProduct<T>& product, bool centred) const {
+    const auto p = self().template parameters<T>(c);
+    const T* d = F.scratch + reach_word(c);
+    T s[3], z[3], gradient[3], shadow[3];
+    GD_UNROLL for (int i = 0; i < 3; i++) {
+      s[i] = step.s[row(c) + i] + alpha * d[i];
+      z[i] = step.z[row(c) + i] + alpha * d[3 + i];
+    }
+    if (is_dual(c)) {
+      self().forward(p, s);
+      self().backward(p, z);
+    }
+    const auto at = self().dual_point(p, z);
+    const auto primal_at = self().primal_point(p, s);
+    const Mask<T> inside = at.inside & primal_at.inside;
+    if (!centred || !any(inside)) return inside;
+    self().dual_gradient(p, z, at, gradient);
+    // Roughly, which is within a factor of 2.1, and better only where that does not decide.
+    constexpr double kMost = 3 / kNeighbourhood;
+    const T mu = product.at(alpha);
+    self().primal_gradient(p, s, primal_at, shadow, 0);
+    T measure = mu * dot3(gradient, shadow);
+    const Mask<T> doubtful = inside & (measure > broadcast<T>(kMost / 3)) & (measure < broadcast<T>(kMost * 3));
+    if (any(doubtful)) {
+      self().primal_gradient(p, s, primal_at, shadow, 1);
+      measure = select(doubtful, T(mu * dot3(gradient, shadow)), measure);
+    }
+    return inside & (measure <= broadcast<T>(kMost));
   }
 
   // Leaves F, the diagonal of N and the margin in `frame`: with the eigenvectors of DΠ as rows, F = √(l/(1−l+δ)) times
   // each, N = (1−l)/(1−l+δ). DΠ_{K*}(v) is I − DΠ_K(−v).
   template <class T, class G>
-  GD_CONE void project(const G& g, const T* v_all, T delta, const Spectral<T>& frame, T* y, T* s) const {
+  GD_CONE void project(const G& g, const T* v_all, T delta, const Spectral<T>& frame, T* y, T* s,
+                       Mask<T> update) const {
     const T one = broadcast<T>(1);
     GD_NO_UNROLL for (index_t c = g.rank(); c < count; c += g.size()) {
       const bool dual = is_dual(c);
-      T v[3], axes[3][3];
+      T v[3], axes[3][3], guess[3], polar[3];
       load(v_all + row(c), v);
+      load((dual ? y : s) + row(c), guess);
+      load((dual ? s : y) + row(c), polar);
       if (!dual) {
         GD_UNROLL for (int i = 0; i < 3; i++) { v[i] = -v[i]; }
       }
-      const TripleProjection<T> found = self().project_primal(self().template parameters<T>(c), v);
+      const TripleProjection<T> found = self().project_primal(self().template parameters<T>(c), v, guess, polar);
       derivative_frame(found, axes);
-      store(found.primal, (dual ? y : s) + row(c));
-      store(found.polar, (dual ? s : y) + row(c));
+      GD_UNROLL for (int i = 0; i < 3; i++) {
+        guess[i] = select(update, found.primal[i], guess[i]);
+        polar[i] = select(update, found.polar[i], polar[i]);
+      }
+      store(guess, (dual ? y : s) + row(c));
+      store(polar, (dual ? s : y) + row(c));
       T* F = frame.matrix + word(c);
       GD_UNROLL for (int i = 0; i < 3; i++) {
         const T l = dual ? found.l[i] : found.lc[i], rest = dual ? found.lc[i] : found.l[i];
         const T over = one / (rest + delta), f = square_root(T(l * over));
-        GD_UNROLL for (int j = 0; j < 3; j++) { F[3 * i + j] = f * axes[i][j]; }
-        frame.vector[row(c) + i] = rest * over;
+        GD_UNROLL for (int j = 0; j < 3; j++) { F[3 * i + j] = select(update, T(f * axes[i][j]), F[3 * i + j]); }
+        T* N = frame.vector + row(c) + i;
+        *N = select(update, T(rest * over), *N);
       }
-      F[kMarginWord] = found.margin;
+      F[kMarginWord] = select(update, found.margin, F[kMarginWord]);
     }
   }
 

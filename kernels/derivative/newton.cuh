@@ -51,7 +51,7 @@ GD_HD T newton(const G& g, MapState<T>& i, Mask<T> live, const NewtonSettings& o
   const bool curved = i.frame.vector != nullptr;
   const T serves = broadcast<T>(curved ? kServesCurved : kServes);
   Mask<T> fresh = every_lane<T>();  // whether the last step had a factor of its own, where projections are curved
-  evaluate_map(g, i, true);
+  evaluate_map(g, i, true, live);
   GD_NO_UNROLL for (int step = 0;; step++) {
     const T residual = map_residual(g, i);
     const Mask<T> better = running & (residual < best);
@@ -93,12 +93,12 @@ GD_HD T newton(const G& g, MapState<T>& i, Mask<T> live, const NewtonSettings& o
       const T moved = k < zero ? T(i.y[k] + i.t[k]) : T(i.y[k] + i.e2[k] - (i.w.b[k] - i.Ax[k]));
       i.v[k] = select(running, moved, i.v[k]);
     }
-    evaluate_map(g, i, false);
+    evaluate_map(g, i, false, running);
   }
   if (all(at_best)) return count;
   GD_NO_UNROLL for (index_t j = g.rank(); j < n; j += g.size()) i.x[j] = i.best_x[j];
   GD_NO_UNROLL for (index_t k = g.rank(); k < m; k += g.size()) i.v[k] = i.best_v[k];
-  evaluate_map(g, i, true);
+  evaluate_map(g, i, true, negate(at_best));
   return count;
 }
 

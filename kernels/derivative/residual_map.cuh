@@ -51,18 +51,18 @@ struct MapState {
 
 // Π_{K*}(v) and Π_K(−v), and the frame that the cones' curvature is read from.
 template <class T, class G>
-GD_HD void project_map(const G& g, const MapState<T>& i, T* y, T* s) {
+GD_HD void project_map(const G& g, const MapState<T>& i, T* y, T* s, Mask<T> update) {
   Spectral<T> frame = i.frame;
   frame.scratch = i.w.F.scratch;
-  cone_project(g, i.w.shape.rows, i.v, broadcast<T>(kCurvatureRegularisation), frame, y, s);
+  cone_project(g, i.w.shape.rows, i.v, broadcast<T>(kCurvatureRegularisation), frame, y, s, update);
 }
 
-// y, s and the products at (x, v); A x only if it is not there yet.
+// y, s and the products at (x, v), for lanes whose v is new (`cone_project`); A x only if it is not there yet.
 template <class T, class G>
-GD_HD void evaluate_map(const G& g, const MapState<T>& i, bool with_Ax) {
+GD_HD void evaluate_map(const G& g, const MapState<T>& i, bool with_Ax, Mask<T> update) {
   const Shape& shape = i.w.shape;
   g.sync();
-  project_map(g, i, i.y, i.s);
+  project_map(g, i, i.y, i.s, update);
   multiply_symmetric(g, i.w.P, tiles(shape.n), i.x, i.Px);
   if (with_Ax) multiply<1>(g, i.w.A, shape.m(), shape.n, i.x, 0, i.Ax, 0);
   g.sync();

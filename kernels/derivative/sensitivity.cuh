@@ -25,7 +25,7 @@ template <class T, class G>
 GD_HD void solve_sensitivity(const G& g, MapState<T>& i, Mask<T> live) {
   const Shape& shape = i.w.shape;
   const index_t zero = shape.rows.zero, n = shape.n, m = shape.m();
-  if (i.frame.vector) project_map(g, i, i.t, i.best_v);
+  if (i.frame.vector) project_map(g, i, i.t, i.best_v, every_lane<T>());  // which hold y and s, equilibrated
   factorise_map(g, i, every_lane<T>());
   cone_apply(g, shape.rows, i.w.F, i.e2, i.t);
   g.sync();

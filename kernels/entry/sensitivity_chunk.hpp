@@ -146,6 +146,8 @@ struct ChunkSensitivity {
       rows[at] = k;
       if (by_working_set) continue;
       set_lane(map.v[at], lane, R(v));
+      set_lane(map.t[at], lane, R(v + slack));  // for `cone_project`, as is the next one
+      set_lane(map.best_v[at], lane, R(slack));
       set_lane(map.unit_z[at], lane, R(1 / instance.E[k]));
     }
     if (!by_working_set) {

@@ -420,6 +420,10 @@ struct ChunkSolver {
     }
     for (index_t j = 0; j < n; j++) set_lane(map.x[j], lane, R(saved.x[i * n + j]));
     for (index_t k = 0; k < m; k++) set_lane(map.v[k], lane, R(saved.z[i * m + k] - saved.s[i * m + k]));
+    for (index_t k = shape.rows.triple_start, end = k + 3 * shape.rows.triples(); k < end; k++) {  // for `cone_project`
+      set_lane(map.y[k], lane, R(saved.z[i * m + k]));
+      set_lane(map.s[k], lane, R(saved.s[i * m + k]));
+    }
     return true;
   }
 

@@ -93,7 +93,7 @@ GD_HD Judged<T> polish_point(const G& g, MapState<T>& map, Mask<T> live, bool re
     j.merit = optimality_merit(j.residuals, s.strict);
     j.almost_merit = optimality_merit(j.residuals, s.almost);
   } else {
-    project_map(g, map, map.y, map.s);
+    project_map(g, map, map.y, map.s, every_lane<T>());
   }
   T size = broadcast<T>(1e-8);  // v's own size, unless it is nothing beside the data
   g.sync();

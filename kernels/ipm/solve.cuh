@@ -76,7 +76,8 @@ GD_HD T search_step(const G& g, const InteriorState<T>& i, const ScaledStep<T>& 
   cone_prepare_reach(g, shape.rows, step, i.w.F);
   // (s + α Δs)ᵀ(z + α Δz) + (τ + α Δτ)(κ + α Δκ) = c₀ + c₁ α + c₂ α², in the scaled frame. There z is λ, too, but for
   // cones of three rows in the dual barrier's scaling.
-  T c[3] = {};
+  PathProduct<T> product{};
+  T(&c)[3] = product.c;
   g.sync();
   GD_NO_UNROLL for (index_t k = shape.rows.zero + g.rank(); k < shape.m(); k += g.size()) {
     const index_t t = k - first;
@@ -92,16 +93,10 @@ GD_HD T search_step(const G& g, const InteriorState<T>& i, const ScaledStep<T>& 
   c[2] += d.tau * d.kappa;
   const T share = broadcast<T>(1.0 / double(shape.rows.degree() + 1));
   live = live & is_tame(T(c[0] + c[1] + c[2]));
-  T alpha = longest;
-  double back = 0.02;
-  GD_NO_UNROLL for (int attempt = 0; attempt < 40; attempt++) {
-    const T mu = (c[0] + alpha * (c[1] + alpha * c[2])) * share;
-    const Mask<T> good = cone_accepts(g, shape.rows, step, i.w.F, alpha, mu, step.slack_step != nullptr);
-    if (!any(live & negate(good))) break;
-    alpha = select(good, alpha, T(alpha * broadcast<T>(1 - back)));
-    back = back < 0.1 ? 2 * back : 0.2;
-  }
-  return alpha;
+  for (int k = 0; k < 3; k++) c[k] = c[k] * share;
+  StepSearch<T> search{longest, broadcast<T>(0.02), 0, 0};
+  cone_search_step(g, shape.rows, step, i.w.F, product, live, search);
+  return search.alpha;
 }
 
 // The largest step in (0, 1] that keeps s, z, τ and κ in their cones, times `fraction`. `corrected` is c in Δs̃ = −(c +

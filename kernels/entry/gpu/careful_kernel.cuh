@@ -53,7 +53,11 @@ struct CarefulSolver : ProblemSolver {
                  *s = best ? state.best_s : state.s;
     g.sync();
     GD_NO_UNROLL for (index_t j = g.rank(); j < GD_N; j += g.size()) map.x[j] = x[j] * inverse;
-    GD_NO_UNROLL for (index_t k = g.rank(); k < kTotalRows; k += g.size()) map.v[k] = (z[k] - s[k]) * inverse;
+    GD_NO_UNROLL for (index_t k = g.rank(); k < kTotalRows; k += g.size()) {
+      map.y[k] = z[k] * inverse;  // for `cone_project`, as is s
+      map.s[k] = s[k] * inverse;
+      map.v[k] = (z[k] - s[k]) * inverse;
+    }
     g.sync();
     Judged<double> judged = polish_point(g, map, true, polish, newton_after_careful(), stages);
     newton += int(judged.factorisations);

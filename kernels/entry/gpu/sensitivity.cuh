@@ -41,7 +41,10 @@ struct Differentiator {
       const bool absent = kept.absent[k];
       const double E = double(kept.E[k]);
       map.y[k] = absent ? 0.0 : y[caller_row(k)];
-      map.v[k] = map.y[k] * c / E - (absent ? 1.0 : k < GD_ZERO_ROWS ? 0.0 : s[caller_row(k)] * E);
+      const double slack = absent ? 1.0 : k < GD_ZERO_ROWS ? 0.0 : s[caller_row(k)] * E;
+      map.t[k] = map.y[k] * c / E;  // for `cone_project`, as is best_v
+      map.best_v[k] = slack;
+      map.v[k] = map.t[k] - slack;
     }
     g.sync();
   }
