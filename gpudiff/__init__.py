@@ -27,6 +27,7 @@ from gpudiff._status import Status
 from gpudiff._svec import smat, svec
 from gpudiff.backends._memory import release_memory
 from gpudiff.forms import FormsSolution, solve_forms
+from gpudiff.given import differentiate
 
 __all__ = [
     "PSD",
@@ -55,6 +56,7 @@ __all__ = [
     "Status",
     "Zero",
     "__version__",
+    "differentiate",
     "forms",
     "info",
     "project",

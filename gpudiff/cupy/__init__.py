@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gpudiff import _project, _qp, _solve
+from gpudiff import given as _given
 from gpudiff._foreign import foreign_solution, solved
 from gpudiff._problem import as_array
 from gpudiff._settings import Settings
@@ -20,7 +21,7 @@ from gpudiff._svec import layout, order_of_matrix, order_of_vector
 from gpudiff.cupy.arrays import cupy, to_caller, to_core
 from gpudiff.forms.solve import Flat, FormsSolution, flattened, solve_flat
 
-__all__ = ["project", "project_derivative", "smat", "solve", "solve_forms", "solve_qp", "svec"]
+__all__ = ["differentiate", "project", "project_derivative", "smat", "solve", "solve_forms", "solve_qp", "svec"]
 
 
 def solve(
@@ -56,6 +57,26 @@ def solve_qp(
     """`gpudiff.solve_qp` for CuPy arrays."""
     arrays = _to_core(P=P, q=q, G=G, h=h, A=A, b=b, lb=lb, ub=ub)
     return _given_back(lambda: _qp.solve_qp(**arrays, settings=settings, backend=backend, warm_start=warm_start))
+
+
+def differentiate(
+    P: Any,
+    q: Any,
+    A: Any,
+    b: Any,
+    cones: Any,
+    x: Any,
+    y: Any = None,
+    s: Any = None,
+    settings: Settings | None = None,
+    backend: str = "auto",
+    polish: bool = False,
+) -> Solution:
+    """`gpudiff.differentiate` for CuPy arrays."""
+    arrays = _to_core(P=P, q=q, A=A, b=b, x=x, y=y, s=s)
+    return _given_back(
+        lambda: _given.differentiate(**arrays, cones=cones, settings=settings, backend=backend, polish=polish)
+    )
 
 
 def project(v: Any, cones: Any, dual: bool = False) -> Any:

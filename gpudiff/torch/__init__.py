@@ -16,6 +16,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from gpudiff import _qp, _solve
+from gpudiff import given as _given
 from gpudiff._arrays import exposes_cuda
 from gpudiff._foreign import foreign_solution, solved
 from gpudiff._problem import Array
@@ -26,7 +27,7 @@ from gpudiff.forms.solve import Flat, FormsSolution, flattened, solve_flat
 from gpudiff.torch.arrays import as_tensor, canonical, to_caller, to_core, watched
 from gpudiff.torch.project import project, project_derivative
 
-__all__ = ["project", "project_derivative", "smat", "solve", "solve_forms", "solve_qp", "svec"]
+__all__ = ["differentiate", "project", "project_derivative", "smat", "solve", "solve_forms", "solve_qp", "svec"]
 
 OutcomeT = TypeVar("OutcomeT", bound=Outcome[Any, Any])
 
@@ -89,6 +90,29 @@ def solve_forms(
         return solve_flat(arrays["P"], arrays["q"], flat.with_arrays(arrays), settings, backend, warm_start)
 
     return _differentiable(run, {"P": P, "q": q, **flat.arrays()})
+
+
+def differentiate(
+    P: Any,
+    q: Any,
+    A: Any,
+    b: Any,
+    cones: Any,
+    x: Any,
+    y: Any = None,
+    s: Any = None,
+    settings: Settings | None = None,
+    backend: str = "auto",
+    polish: bool = False,
+) -> Solution:
+    """`gpudiff.differentiate` for torch tensors; x, y, s and obj take part in autograd as functions of the data."""
+    given = {"x": x, "y": y, "s": s}
+    point = {name: None if part is None else to_core(canonical(name, part)) for name, part in given.items()}
+
+    def run(arrays: dict[str, Array | None]) -> Solution:
+        return _given.differentiate(**arrays, cones=cones, **point, settings=settings, backend=backend, polish=polish)
+
+    return _differentiable(run, {"P": P, "q": q, "A": A, "b": b})
 
 
 def svec(X: torch.Tensor) -> torch.Tensor:
