@@ -28,6 +28,7 @@ from gpudiff._svec import smat, svec
 from gpudiff.backends._memory import release_memory
 from gpudiff.forms import FormsSolution, solve_forms
 from gpudiff.given import differentiate
+from gpudiff.sensitivity import Sensitivity, SensitivitySolution, Sweep
 
 __all__ = [
     "PSD",
@@ -47,6 +48,8 @@ __all__ = [
     "Power",
     "QPSolution",
     "SecondOrder",
+    "Sensitivity",
+    "SensitivitySolution",
     "Settings",
     "SettingsError",
     "ShapeError",
@@ -54,6 +57,7 @@ __all__ = [
     "SolveError",
     "Solver",
     "Status",
+    "Sweep",
     "Zero",
     "__version__",
     "differentiate",

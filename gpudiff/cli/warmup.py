@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> ExitCode:
     Raises:
         GpudiffError: an option was refused, a package or a GPU is missing, or a kernel does not compile.
     """
-    from gpudiff.bench.progress import Progress  # imported for this command alone, as is the compiler
+    from gpudiff._progress import Progress  # imported for this command alone, as is the compiler
     from gpudiff.jit.ahead import architectures, count, prepare
     from gpudiff.jit.cache import default_folder
 

@@ -22,7 +22,7 @@ from gpudiff.bench.families import Family
 from gpudiff.bench.measure import Plan
 from gpudiff.bench.ours import is_ours
 from gpudiff.bench.peers import CUDA_PEERS
-from gpudiff.bench.progress import Progress
+from gpudiff._progress import Progress
 from gpudiff.bench.solver import TOLERANCE
 
 FORMAT = 1  # of the JSON

@@ -27,7 +27,7 @@ from gpudiff.bench.families import Array, Batch
 from gpudiff.bench.hunt.check import GROSS, KINDS, Answer, Verdict, check, compare, normalised, sensitivity
 from gpudiff.bench.hunt.draw import Case
 from gpudiff.bench.hunt.families import FAMILIES, about
-from gpudiff.bench.progress import Progress
+from gpudiff._progress import Progress
 from gpudiff.bench.report import rate, table
 
 COUNT = 1_000_000

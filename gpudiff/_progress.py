@@ -1,4 +1,4 @@
-"""A progress bar where tqdm is installed, otherwise a line on standard error whenever the family changes."""
+"""A progress bar where tqdm is installed, otherwise a line on standard error whenever the stage changes."""
 
 from __future__ import annotations
 
