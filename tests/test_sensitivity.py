@@ -31,7 +31,7 @@ def test_the_example_of_the_docstring():
     assert_close(gradient["p"], 3.0, 1e-12)
     assert_close(gradient["q"], -3.5, 1e-12)
     assert_close(sol.jacobian("x", "p"), np.array([1.5, 0.0]), 1e-12)
-    assert_close(sol.z, np.array([1.0, 0.0]), 1e-12)
+    assert_close(sol.z, np.array([1.0, 2.0]), 1e-12)  # 2 = 2 z₁ and −1 = z₁ − z₂
     assert sol.ok
     assert sol.status == sol.solution.status
 
