@@ -367,3 +367,35 @@ def test_dlpack_on_the_host_is_no_gpu():
     assert not _arrays.exposes_cuda(torch.ones(2))
     assert _arrays.exposes_cuda(Dlpack(np.ones(2)))
     assert _arrays.exposes_cuda(Interface(np.ones(2)))
+
+
+# ---- points from anywhere --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("polish", [False, True])
+def test_given_points_are_judged_on_the_host_and_differentiated_on_the_gpu(posing, polish, rng):
+    problem = well_posed("mixed", 3)
+    x = problem.x.copy()
+    x[1, 0] = np.nan
+    expected = gd.differentiate(*problem.args, x, polish=polish)
+    data = [torch.from_numpy(a).requires_grad_() for a in problem.data]
+    sol = gd.differentiate(*data, problem.gd_cones, torch.from_numpy(x), polish=polish)
+    assert sol.backend == "cuda"
+    assert sol.status.tolist() == [gd.Status.SOLVED, gd.Status.INVALID_DATA, gd.Status.SOLVED]
+    assert isinstance(sol.linearization.result.x, DeviceArray)
+    for name in (*POINT, "margin"):
+        values = getattr(sol, name).detach().numpy()
+        assert np.isnan(values[1]).all()
+        assert_close(values[[0, 2]], getattr(expected, name)[[0, 2]], 1e-9, name)
+    bar = rng.standard_normal(x.shape)
+    sol.x.backward(torch.from_numpy(bar))
+    assert_close(data[1].grad.numpy(), expected.vjp(x=bar).q, 1e-9)
+
+
+def test_given_points_of_cupy(cupy):
+    problem = well_posed("mixed", 3)
+    sol = gd.differentiate(*map(cupy.asarray, problem.data), problem.gd_cones, cupy.asarray(problem.x))
+    assert type(sol.y) is FakeArray
+    assert_close(sol.y, problem.y, 1e-12)
+    with pytest.raises(gd.DeviceError, match=r"x: expected an array on cuda:0, where q lies, got one in host memory"):
+        gd.differentiate(*map(cupy.asarray, problem.data), problem.gd_cones, problem.x)

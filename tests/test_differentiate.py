@@ -137,7 +137,9 @@ def test_faces_of_power_cones(rng):
             assert_close(sol.y, y, 1e-11)
 
 
-@pytest.mark.parametrize("name", ["redundant inequalities", "redundant equalities", "degenerate lp", "no strict interior"])
+@pytest.mark.parametrize(
+    "name", ["redundant inequalities", "redundant equalities", "degenerate lp", "no strict interior"]
+)
 def test_multipliers_that_are_not_unique_are_still_multipliers(name):
     """Nonnegative least squares where the least-norm answer is not in K*: the status says that y is one."""
     problem = hard(name, 4)

@@ -114,6 +114,33 @@ def test_efficient_frontier():
     assert_close(limited.forms[example.RISK].y[1:], np.zeros(2), 1e-8)
 
 
+def test_where_derivatives_exist():
+    example = load("where_derivatives_exist")
+    x, slope, margin, trusted = example.kink(np.array([0.5, 1.0, 1.5]))
+    assert_close(x, np.array([0.5, 1, 1]), 1e-12)
+    assert_close(slope[[0, 2]], np.array([1.0, 0.0]), 1e-12)
+    assert_close(min(abs(slope[1]), abs(slope[1] - 1)), 0.0, 1e-12)
+    assert trusted.tolist() == [True, False, True]
+    assert margin[1] < 1e-12
+    profits = np.array([1.0, 3.0, 12.0])
+    plans, exact = example.vertices(profits)
+    assert_close(plans, np.array([[0.0, 30], [42, 16], [50, 0]]), 1e-8)
+    assert_close(exact, np.zeros((3, 2)), 1e-12)
+    # The central path of the example itself, by central differences of its points.
+    step = 1e-4
+    ahead, behind = (example.central_path(example.costs(profits + sign * step))[0] for sign in (1, -1))
+    assert_close(example.smoothed(profits), (ahead - behind) / (2 * step), 1e-5)
+    for sol in example.repeated(0.0):
+        assert_close(sol.y.sum(), 1.0, 1e-12)
+        assert_close(sol.jvp(b=[1.0, 1.0]).x, np.array([1.0, 0.0]), 1e-12)
+
+
+def test_links_of_the_pages_exist():
+    for page in (ROOT / "examples").glob("*.md"):
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_readme_block_runs(block, capsys):
     if "import torch" in block:

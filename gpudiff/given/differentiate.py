@@ -94,7 +94,7 @@ def differentiate(
         SolveError: `Settings(on_failure="raise")`, and a point is no solution.
 
     Cost: O(B n (n + m)) for the checks, which run on the host: data on a GPU are copied there, which waits for it.
-    Missing multipliers are a least-squares problem for each item, one after another (0.2 ms for a small one).
+    Missing multipliers are a least-squares problem for each item, one after another (some 0.5 ms for a small one).
 
     Source: Agrawal et al. 2019 (the derivative needs a point, not the solver); Magoon et al. 2024 (missing duals of
     QPs).

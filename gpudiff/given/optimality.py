@@ -41,10 +41,11 @@ def product(M: Array | None, v: Array, extent: int, transposed: bool = False) ->
     value = np.zeros((v.shape[0], extent))
     largest = np.zeros_like(value)
     if M is not None:
-        for j in range(v.shape[1]):  # in this order, whatever the batch: see the module
-            term = (M[:, j, :] if transposed else M[:, :, j]) * v[:, j, None]
+        columns = np.ascontiguousarray(np.moveaxis(M, 1 if transposed else 2, 0))
+        for j, column in enumerate(columns):  # in this order, whatever the batch: see the module
+            term = column * v[:, j, None]
             value += term
-            np.maximum(largest, np.abs(term), out=largest)
+            np.maximum(largest, np.abs(term, out=term), out=largest)
     return Product(value, largest)
 
 
