@@ -387,6 +387,11 @@ def test_given_points_are_judged_on_the_host_and_differentiated_on_the_gpu(posin
         values = getattr(sol, name).detach().numpy()
         assert np.isnan(values[1]).all()
         assert_close(values[[0, 2]], getattr(expected, name)[[0, 2]], 1e-9, name)
+    if not polish:  # which the stand-in, the CPU library, refuses
+        lopsided = data[0].detach().clone()
+        lopsided[0, 0, 1] += 1
+        seen = gd.differentiate(lopsided, *data[1:], problem.gd_cones, torch.from_numpy(problem.x))
+        assert seen.status.tolist() == [gd.Status.INVALID_DATA, gd.Status.SOLVED, gd.Status.SOLVED]
     bar = rng.standard_normal(x.shape)
     sol.x.backward(torch.from_numpy(bar))
     assert_close(data[1].grad.numpy(), expected.vjp(x=bar).q, 1e-9)

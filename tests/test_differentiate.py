@@ -231,6 +231,32 @@ def test_what_is_not_finite_concerns_its_problem_alone(where, polish, rng):
     assert_same_bits(dot.x[others], expected.x[others])
 
 
+@pytest.mark.parametrize("given", GIVEN)
+def test_numbers_that_overflow_concern_their_problem_alone(given):
+    """1e300 times 1e300 is no number; the point is finite, so that it is a wrong one, not an invalid one."""
+    problem = well_posed("every cone", 3)
+    arrays = dict(zip("PqAb", problem.data, strict=True)) | {
+        name: getattr(problem, name) for name in ("x", *GIVEN[given])
+    }
+    clean = gd.differentiate(**arrays, cones=problem.gd_cones)
+    arrays |= {name: arrays[name].copy() for name in "Ax"}
+    arrays["A"][1] *= 1e300
+    arrays["x"][1] = 1e300
+    sol = gd.differentiate(**arrays, cones=problem.gd_cones)
+    assert sol.status.tolist() == [gd.Status.SOLVED, gd.Status.MAX_ITERATIONS, gd.Status.SOLVED]
+    for name in (*RESULT_FIELDS, "margin"):
+        assert_same_bits(getattr(sol, name)[[0, 2]], getattr(clean, name)[[0, 2]], name)
+    assert (sol.vjp(x=np.ones(20)).q[1] == 0).all()
+
+
+def test_without_constraints():
+    sol = gd.differentiate(np.eye(2), [1.0, -2.0], None, None, [], [-1.0, 2.0])
+    assert sol.ok
+    assert sol.margin == np.inf
+    assert_close(sol.jvp(q=[1.0, 0.0]).x, np.array([-1.0, 0.0]), 1e-14)
+    assert gd.differentiate(np.eye(2), [1.0, -2.0], None, None, {}, [-1.0, 1.0]).status == gd.Status.MAX_ITERATIONS
+
+
 @pytest.mark.parametrize("name", ["qp with equalities", "mixed", "small psd cones", "every cone"])
 def test_the_same_bits_alone_and_in_any_batch(name):
     problem = well_posed(name, 5)

@@ -18,13 +18,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from gpudiff._progress import Progress
 from gpudiff.bench import machine, measure, report, sweep, warm
 from gpudiff.bench.families import FAMILIES, Family
 from gpudiff.bench.latency import latency
 from gpudiff.bench.measure import Plan, Record, run_family
 from gpudiff.bench.ours import Gpudiff, is_ours
 from gpudiff.bench.peers import CUDA_PEERS, PEERS
-from gpudiff._progress import Progress
 from gpudiff.bench.projections import projections
 from gpudiff.bench.solver import TOLERANCE, Solver
 from gpudiff.bench.sweep import run_sweep

@@ -79,7 +79,8 @@ def differentiate(
         x: [B, n] minimisers; any of x, y and s may come without the batch axis.
         y: [B, m] multipliers, or None.
         s: [B, m] slacks, or None; anything in rows that +inf in b leaves out.
-        settings: tolerances for the status, and everything for `polish`.
+        settings: tolerances for the status, and everything for `polish`; `check_convex` is looked at there alone, and
+            otherwise P believed to be positive semidefinite.
         backend: computes the derivatives, as in `solve`.
         polish: solve from that point.
 
@@ -122,9 +123,13 @@ def _differentiated(
     method = choose(settings, problem, chosen, False)
     data = [None if (array := problem.data(name)) is None else to_host(array) for name in DATA]
     host = on_host(problem, data)
-    if problem.device is None:
-        _check_symmetry(host)
-    result, valid = _judged(host, settings, [None if part is None else to_host(part) for part in parts])
+    lopsided = _asymmetric(host)
+    if lopsided.any():  # an exception for arrays on the host, as in a solve
+        if problem.device is None:
+            raise asymmetry(problem, int(np.argmax(lopsided)))
+        host = host._replace(valid=host.valid & ~lopsided)
+    with np.errstate(over="ignore", invalid="ignore"):  # numbers that overflow end as a status
+        result, valid = _judged(host, settings, [None if part is None else to_host(part) for part in parts])
     if not polish:
         _mark_failures(result, settings)
         result.backend, result.method = chosen.name, method
@@ -162,19 +167,13 @@ def _checked(problem: Problem, point: tuple[Any, Any, Any]) -> tuple[Problem, li
     return replace(problem, batch=batch, batched=batched), parts
 
 
-def _check_symmetry(host: Host) -> None:
-    """See that P is symmetric, as a solve does.
-
-    Raises:
-        DataError: it is not.
-    """
+def _asymmetric(host: Host) -> Array:
+    """Problems with a P that a solve would not take for symmetric [B or 1]."""
     if host.P is None:
-        return
+        return np.zeros(1, dtype=bool)
     finite = np.where(np.isfinite(host.P), host.P, 0)
     difference = np.abs(finite - finite.transpose(0, 2, 1)).max(axis=(1, 2), initial=0)
-    bad = difference > _ASYMMETRY[host.problem.dtype] * np.abs(finite).max(axis=(1, 2), initial=0)
-    if bad.any():
-        raise asymmetry(host.problem, int(np.argmax(bad)))
+    return difference > _ASYMMETRY[host.problem.dtype] * np.abs(finite).max(axis=(1, 2), initial=0)
 
 
 def _judged(host: Host, settings: Settings, parts: list[Array | None]) -> tuple[Result, Array]:

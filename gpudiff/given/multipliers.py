@@ -37,7 +37,8 @@ def recover(host: Host, x: Array, s: Array) -> Array:
     """
     gradient = product(host.P, x, host.problem.n).value + host.q
     y = np.zeros((host.batch, host.problem.m))
-    for i in range(host.batch):
+    tame = np.isfinite(gradient).all(axis=1) & ~np.isnan(s).any(axis=1)  # what overflowed has no multipliers
+    for i in np.flatnonzero(tame):
         A, b = (array[i if array.shape[0] > 1 else 0] for array in (host.A, host.b))
         size = np.maximum(np.maximum(1, np.abs(b)), np.abs(A * x[i]).max(axis=1, initial=0))
         y[i] = _recover_one(A, gradient[i], host.problem.cones.cones, s[i], size)

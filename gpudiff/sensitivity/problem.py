@@ -49,8 +49,7 @@ class Sensitivity:
     `min 2x − y subject to q·x + y ≥ 3p, y ≤ 5` in the words of `solve_qp`:
 
         G, h = {"": [[0, -1], [0, 1]], "q": [[-1, 0], [0, 0]]}, {"": [0, 5], "p": [-3, 0]}
-        lp = gd.Sensitivity.qp(q=[2, -1], G=G, h=h)
-        sol = lp.solve(p=4.0, q=2.0)
+        sol = gd.Sensitivity.qp(q=[2, -1], G=G, h=h).solve(p=4.0, q=2.0)
         sol.x, sol.obj  # (3.5, 5), 2
         sol.jvp(p=1.0).x, sol.jvp(q=1.0).x  # (1.5, 0), (−1.75, 0)
         sol.vjp(obj=1.0)  # {"q": −3.5, "p": 3.0}

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from gpudiff._progress import Progress
 from gpudiff.bench import machine
 from gpudiff.bench.cuda import experiments, report
 from gpudiff.bench.cuda.device import Device, TorchDevice
@@ -22,7 +23,6 @@ from gpudiff.bench.families import Family
 from gpudiff.bench.measure import Plan
 from gpudiff.bench.ours import is_ours
 from gpudiff.bench.peers import CUDA_PEERS
-from gpudiff._progress import Progress
 from gpudiff.bench.solver import TOLERANCE
 
 FORMAT = 1  # of the JSON

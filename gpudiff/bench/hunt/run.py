@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 
 import gpudiff as gd
+from gpudiff._progress import Progress
 from gpudiff.bench import machine, reference
 from gpudiff.bench.families import Array, Batch
 from gpudiff.bench.hunt.check import GROSS, KINDS, Answer, Verdict, check, compare, normalised, sensitivity
 from gpudiff.bench.hunt.draw import Case
 from gpudiff.bench.hunt.families import FAMILIES, about
-from gpudiff._progress import Progress
 from gpudiff.bench.report import rate, table
 
 COUNT = 1_000_000
