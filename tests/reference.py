@@ -203,7 +203,13 @@ def residual_map(problem, x: Array, v: Array) -> Array:
 
 
 def clarabel_point(problem, tolerance: float = 1e-10) -> tuple[Array, Array]:
-    """(x, v = y − s) from Clarabel, where M s stands for s: rows in another order, dual cones as images of others."""
+    """(x, v = y − s) from Clarabel."""
+    x, y, s = clarabel_solution(problem, tolerance)
+    return x, y - s
+
+
+def clarabel_solution(problem, tolerance: float) -> tuple[Array, Array, Array]:
+    """(x, y, s) from Clarabel, where M s stands for s: rows in another order, dual cones as images of others."""
     n = problem.q.size
     images = [clarabel_cone(kind, k) for kind, k in problem.cones if k > 0]
     M = block_diag(*(image for _, image in images)) if images else np.zeros((0, 0))
@@ -218,7 +224,7 @@ def clarabel_point(problem, tolerance: float = 1e-10) -> tuple[Array, Array]:
     if str(solution.status) not in {"Solved", "AlmostSolved"}:
         raise RuntimeError(f"the reference could not solve {problem}: {solution.status}")
     y, s = M.T @ np.asarray(solution.z), np.linalg.solve(M, np.asarray(solution.s)) if M.size else np.zeros(0)
-    return extended(solution.x), extended(y) - extended(s)
+    return extended(solution.x), extended(y), extended(s)
 
 
 def clarabel_cone(kind: str, k: int) -> tuple[Any, Array]:

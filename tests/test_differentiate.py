@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 import reference
@@ -14,6 +16,7 @@ from gpudiff._margin import margins
 
 GIVEN = {"x": (), "x and y": ("y",), "x and s": ("s",), "x, y and s": ("y", "s")}
 POINT = ("x", "y", "s", "obj")
+KINDS = ["soc", "psd", "exp", "dual exp", "power 0.3", "dual power 0.7"]
 
 
 def directions(problem, rng):
@@ -68,12 +71,12 @@ def test_derivatives_against_finite_differences_in_extended_precision(name, rng)
 
 @pytest.mark.parametrize("name", ["qp with equalities", "mixed", "small psd cones", "every cone"])
 def test_a_point_of_clarabel(name, rng):
-    """Clarabel at its default tolerance, multipliers dropped: ALMOST_SOLVED or better, derivatives as good as that.
-
-    Polished it is what `solve` gives.
+    """Clarabel at its default tolerance: SOLVED with its y and s; without them ALMOST_SOLVED or better, derivatives as
+    good as that; polished it is what `solve` gives.
     """
     problem = well_posed(name, 1).item(0)
-    x = reference.clarabel_point(problem, 1e-8)[0].astype(float)
+    x, y, s = (part.astype(float) for part in reference.clarabel_solution(problem, 1e-8))
+    assert gd.differentiate(*problem.args, x, y, s).ok
     solved = gd.solve(*problem.args)
     dots, _ = directions(problem, rng)
     raw, polished = gd.differentiate(*problem.args, x), gd.differentiate(*problem.args, x, polish=True)
@@ -109,13 +112,12 @@ def test_points_with_errors_of_1e_6(name):
     assert (sol.primal_residual + sol.dual_residual + sol.gap > 1e-9).all()
 
 
-@pytest.mark.parametrize("kind", ["soc", "psd", "exp", "dual exp", "power 0.3", "dual power 0.7"])
-@pytest.mark.parametrize("state", ["surface", "inside", "tip", "face"])
+@pytest.mark.parametrize(
+    ("kind", "state"), [*product(KINDS, ["surface", "inside", "tip"]), ("exp", "face"), ("dual exp", "face")]
+)
 def test_multipliers_of_each_face(kind, state, rng):
     """One cone with s on its surface, inside, at the apex or on a flat face, with as many variables as rows."""
     rows = {"soc": 4, "psd": 6}.get(kind, 3)
-    if state == "face" and not kind.endswith("exp"):
-        pytest.skip("no flat faces, or a PSD cone's, which is its surface")
     s, y = pair(rng, kind, rows, 0, "rank 1" if kind == "psd" and state == "surface" else state)
     A = rng.standard_normal((rows, rows))
     problem = from_answer(np.eye(rows), A, [(kind, rows)], rng.standard_normal(rows), y, s)
@@ -320,7 +322,7 @@ def test_what_is_refused():
 # ---- margins ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["soc", "psd", "exp", "dual exp", "power 0.3", "dual power 0.7"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("state", ["surface", "inside", "tip"])
 def test_margins_are_those_of_a_solve(kind, state, rng):
     """With A = P = I and no large numbers there is nothing to equilibrate, and both look at the same y − s."""
