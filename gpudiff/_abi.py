@@ -10,7 +10,7 @@ import ctypes
 from ctypes import POINTER, c_char_p, c_double, c_int, c_int32, c_int64, c_void_p
 from typing import Any
 
-ABI_VERSION = 4
+ABI_VERSION = 5
 
 OK, OUT_OF_MEMORY, ASYMMETRIC_P, BAD_ARGUMENT = range(4)  # enum gd_result
 DTYPE = {"float64": 0, "float32": 1}  # enum gd_dtype
@@ -18,9 +18,9 @@ METHOD = {"ipm": 0, "active_set": 1}  # enum gd_method
 
 
 class Tensor(ctypes.Structure):
-    """gd_tensor: a view [batch, row, col] with strides in elements."""
+    """gd_tensor: a view [batch, row, col], of a derivative [direction, batch, row, col], with strides in elements."""
 
-    _fields_ = (("data", c_void_p), ("batch", c_int64), ("row", c_int64), ("col", c_int64))
+    _fields_ = (("data", c_void_p), ("batch", c_int64), ("row", c_int64), ("col", c_int64), ("direction", c_int64))
 
 
 class CProblem(ctypes.Structure):
@@ -106,8 +106,8 @@ _INTEGERS = POINTER(c_int64)
 _DATA = [POINTER(CProblem), POINTER(CSettings)]
 SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "gd_solve": (c_int, [*_DATA, _TENSOR, _TENSOR, _TENSOR, POINTER(CSolution), POINTER(CReport)]),
-    "gd_jvp": (c_int, [*_DATA, POINTER(CPoint), *([_TENSOR] * 8), POINTER(CReport)]),
-    "gd_vjp": (c_int, [*_DATA, POINTER(CPoint), *([_TENSOR] * 8), POINTER(CReport)]),
+    "gd_jvp": (c_int, [*_DATA, POINTER(CPoint), c_int64, *([_TENSOR] * 8), POINTER(CReport)]),
+    "gd_vjp": (c_int, [*_DATA, POINTER(CPoint), c_int64, *([_TENSOR] * 8), POINTER(CReport)]),
     "gd_project": (c_int, [POINTER(CProblem), c_int32, c_int32, _TENSOR, _TENSOR, _TENSOR, _TENSOR]),
     "gd_row_order": (c_int, [POINTER(CProblem), _INTEGERS, _INTEGERS, _INTEGERS, POINTER(c_double)]),
     "gd_gpu_layout": (c_int, [POINTER(CProblem), c_int32, c_int32, c_int32, c_int32, _INTEGERS, _INTEGERS]),

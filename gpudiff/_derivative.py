@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpudiff._cones import Product
-from gpudiff._device import DeviceArray
+from gpudiff._device import DeviceArray, to_native
 from gpudiff._errors import ShapeError
-from gpudiff._problem import CORE, DATA, Array, Problem, as_array, as_direction, chosen
+from gpudiff._problem import CORE, DATA, Array, Problem, as_array, as_directions, chosen, has_batch
 from gpudiff._settings import Method, Settings
 from gpudiff._solution import Block, Cotangents, Result, Tangents, Work
+from gpudiff._status import keeps_point
 from gpudiff.backends import Backend
 
-POINT = ("x", "y", "s", "obj")
+POINT = {"x": 1, "y": 1, "s": 1, "obj": 0}  # axes of each without the batch axis
 
 
 @dataclass(slots=True, eq=False)
@@ -42,30 +43,53 @@ class ConeLinearization:
         """Sizes for a message."""
         return self.problem.describe()
 
-    def jvp(self, tangents: dict[str, Any]) -> Tangents:
-        """Tangents of the data, by name (None for zero), to those of the solution."""
+    def jvp(self, tangents: dict[str, Any], directions: int | None = None) -> Tangents:
+        """Tangents of the data, by name (None for zero), to those of the solution.
+
+        `directions`: how many there are, where the caller knows better than these tangents.
+        """
         problem = self.problem
-        dots: list[Array | None] = []
+        given: list[tuple[str, Any, tuple[int, ...]]] = []
         for name in DATA:
             value, data = tangents.get(name), problem.data(name)
-            if value is None:
-                dots.append(None)
-                continue
-            if data is None:
+            if value is not None and data is None:
                 raise ShapeError(f"{name}: expected no tangent, for the problem was solved with {name}=None")
-            core = data.shape[data.ndim - CORE[name] :]
-            dots.append(as_direction(name, value, core, problem))
-        return Tangents(*(item(dot) for dot in self.backend.jvp(problem, self.settings, self.result, dots)))
+            given.append((name, value, () if data is None else data.shape[data.ndim - CORE[name] :]))
+        inputs, directions = as_directions(given, problem, directions)
+        dots = self.backend.jvp(problem, self.settings, self.result, inputs, directions)
+        return Tangents(*(item(self.mark_tangent(dot, core)) for dot, core in zip(dots, POINT.values(), strict=True)))
 
-    def vjp(self, cotangents: dict[str, Any], wrt: Iterable[str]) -> Cotangents:
-        """Cotangents of the solution, by name (None for zero), to those of the data in `wrt`."""
+    def vjp(self, cotangents: dict[str, Any], wrt: Iterable[str], directions: int | None = None) -> Cotangents:
+        """Cotangents of the solution, by name (None for zero), to those of the data in `wrt`; see `jvp`."""
         problem, result = self.problem, self.result
-        bars: list[Array | None] = []
-        for name in POINT:
-            value = cotangents.get(name)
-            core = getattr(result, name).shape[len(problem.lead) :]
-            bars.append(None if value is None else as_direction(name, value, core, problem))
-        return Cotangents(**self.backend.vjp(problem, self.settings, result, bars, chosen(wrt, DATA, "wrt")))
+        cores = {name: getattr(result, name).shape[len(problem.lead) :] for name in POINT}
+        given = ((name, cotangents.get(name), core) for name, core in cores.items())
+        inputs, directions = as_directions(given, problem, directions)
+        bars = self.backend.vjp(problem, self.settings, result, inputs, chosen(wrt, DATA, "wrt"), directions)
+        return Cotangents(
+            **{name: self.mark_cotangent(bar, problem.data(name), CORE[name]) for name, bar in bars.items()}
+        )
+
+    def mark_tangent(self, dot: Any, core: int) -> Any:
+        """What stands for the tangents of failed problems, which are 0, in an array with `core` axes for each."""
+        if self.settings.failed_derivatives == "zero":
+            return dot
+        return _kept(dot, keeps_point(to_native(self.result.status))[(..., *(None,) * core)])
+
+    def mark_cotangent(self, bar: Any, argument: Any, core: int) -> Any:
+        """The same for the cotangent of an argument; if all problems share it, it is that of all of them."""
+        if self.settings.failed_derivatives == "zero":
+            return bar
+        if has_batch(argument, core, self.problem.batch):
+            return self.mark_tangent(bar, core)
+        return _kept(bar, keeps_point(to_native(self.result.status)).all())
+
+
+def _kept(array: Any, keep: Any) -> Any:
+    """NaN in place of what is not to be kept; nothing is waited for."""
+    if isinstance(array, DeviceArray):
+        return array.package.wrap(array.package.where(keep, array.native, np.nan))
+    return np.where(keep, array, array.dtype.type(np.nan))
 
 
 class Kind(NamedTuple):

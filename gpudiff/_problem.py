@@ -184,9 +184,9 @@ def common_batch(arrays: Iterable[tuple[str, Array | None, int]]) -> tuple[int, 
     return batch, batched
 
 
-def has_batch(array: Array, core: int, batch: int) -> bool:
-    """Whether `array` holds something for each problem; otherwise it is shared."""
-    return array.ndim > core and (array.shape[0] == batch != 1)
+def has_batch(array: Array, core: int, batch: int, front: int = 0) -> bool:
+    """Whether `array`, behind so many other axes, holds something for each problem; otherwise it is shared."""
+    return array.ndim > core + front and (array.shape[front] == batch != 1)
 
 
 def as_problem(P: Any, q: Any, A: Any, b: Any, cones: Any, batch: tuple[int, bool] | None = None) -> Problem:
@@ -241,12 +241,41 @@ def as_cost(q: Any) -> Array:
     return cost
 
 
-def as_direction(name: str, value: Any, core: tuple[int, ...], problem: Problem) -> Array:
-    """Read a tangent or cotangent: `core`, or with a batch axis where the problem has one; of the problem's dtype.
+def as_directions(
+    values: Iterable[tuple[str, Any, tuple[int, ...]]], problem: Problem, count: int | None = None
+) -> tuple[list[Array | None], int | None]:
+    """Read tangents or cotangents (name, value, shape for one problem), and how many directions they are.
+
+    Args:
+        values: those that are None stay None.
+        problem: what they are directions of.
+        count: as the second result, where that is known.
+
+    Returns:
+        Arrays of the problem's dtype, each of the shape for one problem, or with a batch axis where the problem has
+        one, or with an axis of directions before that; and the extent of this last axis, None if no array has it.
 
     Raises:
         ArgumentError: a subclass of it, with a message that names the argument.
     """
+    arrays: list[Array | None] = []
+    first = ""
+    for name, value, core in values:
+        if value is None:
+            arrays.append(None)
+            continue
+        array = _as_direction(name, value, core, problem)
+        arrays.append(array)
+        if array.ndim - len(core) <= problem.batched:
+            continue
+        extent = array.shape[0]
+        if count is not None and extent != count:
+            raise ShapeError(f"{name}: expected {count} directions, as {first} has, got {extent}")
+        count, first = extent, name
+    return arrays, count
+
+
+def _as_direction(name: str, value: Any, core: tuple[int, ...], problem: Problem) -> Array:
     array = as_array(name, value).astype(problem.dtype, copy=False)
     if _place(array) != problem.device:
         expected, came = show_place(problem.device), show_place(_place(array))
@@ -254,10 +283,14 @@ def as_direction(name: str, value: Any, core: tuple[int, ...], problem: Problem)
     if array.shape == core:
         return array
     lead = problem.lead
-    if array.shape not in ((1, *core), (*lead, *core)) or not lead:
-        batched = f" or {show((*lead, *core))}" if lead else ""
-        raise ShapeError(f"{name}: expected shape {show(core)}{batched}, got {show(array.shape)}")
-    return array
+    for front in ((1,), lead) if lead else ((),):
+        if array.shape == (*front, *core) or (array.shape[1:] == (*front, *core) and array.ndim > 0):
+            return array
+    batched = f" or {show((*lead, *core))}" if lead else ""
+    several = show(("K", *lead, *core))
+    raise ShapeError(
+        f"{name}: expected shape {show(core)}{batched}, got {show(array.shape)}; K directions at once are {several}"
+    )
 
 
 def chosen(names: Any, known: tuple[str, ...], what: str) -> tuple[str, ...]:

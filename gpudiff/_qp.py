@@ -81,7 +81,7 @@ class QPSolution(Outcome[QPTangents, QPCotangents]):
         lb: Any = None,
         ub: Any = None,
     ) -> QPTangents:
-        """Forward-mode derivative: how the solutions move when the data do; see `Solution.jvp`.
+        """Forward-mode derivative: how the solutions move when the data do; see `Solution.jvp`, also for K directions.
 
         Args:
             P: tangent [n, n] or [B, n, n]; its symmetric part counts.
@@ -94,7 +94,7 @@ class QPSolution(Outcome[QPTangents, QPCotangents]):
             ub: tangent [n] or [B, n]; without effect where the bound is infinite.
 
         Returns:
-            Tangents of x, y, z, z_box and obj; 0 where a problem was not solved.
+            Tangents of x, y, z, z_box and obj; 0 where a problem was not solved (`Settings.failed_derivatives`).
 
         Raises:
             ArgumentError: wrong shape or type, or a tangent for an argument that the problem does not have.
@@ -113,7 +113,7 @@ class QPSolution(Outcome[QPTangents, QPCotangents]):
         *,
         wrt: Iterable[str] = QP_DATA,
     ) -> QPCotangents:
-        """Reverse-mode derivative, the adjoint of `jvp`; see `Solution.vjp`.
+        """Reverse-mode derivative, the adjoint of `jvp`; see `Solution.vjp`, also for K directions at once.
 
         Args:
             x: cotangent [n] or [B, n].
@@ -125,7 +125,7 @@ class QPSolution(Outcome[QPTangents, QPCotangents]):
 
         Returns:
             Cotangents of P, q, G, h, A, b, lb and ub, each of exactly its argument's shape (summed over the batch where
-            it is shared); 0 at infinite bounds and where a problem was not solved.
+            it is shared); 0 at infinite bounds and where a problem was not solved (`Settings.failed_derivatives`).
 
         Raises:
             ArgumentError: wrong shape or type, or an unknown name in `wrt`.

@@ -42,8 +42,10 @@ class Settings:
             processor that this process may use. The result does not depend on it.
         on_failure: what stands in x, y, s and obj of a problem that was neither SOLVED nor ALMOST_SOLVED: "nan" is NaN
             beside the certificates where there are any; "zero" is 0 everywhere, which keeps a sum over the batch
-            finite; "raise" raises `SolveError` once the batch is done, for which a GPU is waited for. Derivatives are 0
-            in each case.
+            finite; "raise" raises `SolveError` once the batch is done, for which a GPU is waited for.
+        failed_derivatives: what jvp and vjp give for such a problem: "zero" is 0, which leaves it out of a sum over the
+            batch; "nan" is NaN, also in the cotangent of an argument that it shares with others, so that no failure
+            goes unnoticed. Independent of `on_failure`.
         check_convex: look whether P is positive semidefinite; where it is not the status is INVALID_DATA. Otherwise P
             is believed to be.
         rescue: once the batch is done, which a GPU is waited for, problems that ended as MAX_ITERATIONS, TIME_LIMIT or
@@ -65,6 +67,7 @@ class Settings:
     polish: bool = True
     threads: int | None = None
     on_failure: Literal["nan", "zero", "raise"] = "nan"
+    failed_derivatives: Literal["zero", "nan"] = "zero"
     check_convex: bool = False
     rescue: bool = False
     verbose: bool = False
@@ -80,6 +83,7 @@ class Settings:
                 raise SettingsError(f"{name}: expected True or False, got {getattr(self, name)!r}")
         _choice("method", self.method, ("auto", "ipm", "active_set"))
         _choice("on_failure", self.on_failure, ("nan", "zero", "raise"))
+        _choice("failed_derivatives", self.failed_derivatives, ("zero", "nan"))
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)  # the one way to normalise a field of a frozen dataclass

@@ -371,19 +371,25 @@ class Solution(Outcome[Tangents, Cotangents]):
 
             P ẋ + Aᵀ D v̇ = −(Ṗ x + q̇ + Ȧᵀ y),     A ẋ + D v̇ − v̇ = ḃ − Ȧ x,     ẏ = D v̇,  ṡ = ẏ − v̇.
 
+        Several directions at once are an axis more, in front of the batch axis: tangents [K, B, n], or [K, 1, n] where
+        all problems share them, and [K, n] where problems have no batch axis. A tangent without it is common to all K.
+
         Args:
-            P: tangent [n, n] or [B, n, n]; its symmetric part counts.
-            q: tangent [n] or [B, n].
-            A: tangent [m, n] or [B, m, n].
-            b: tangent [m] or [B, m]. None stands for zero everywhere; without a batch axis the tangent is shared.
+            P: tangent [n, n] or [B, n, n], or of K directions; its symmetric part counts.
+            q: tangent [n] or [B, n], or of K directions.
+            A: tangent [m, n] or [B, m, n], or of K directions.
+            b: tangent [m] or [B, m], or of K directions. None stands for zero everywhere; without a batch axis the
+                tangent is shared.
 
         Returns:
-            Tangents of x, y, s and obj; 0 where a problem was not solved.
+            Tangents of x, y, s and obj, with the axis of directions if one of the arguments has it, each direction to
+            the bits that it has alone; 0 where a problem was not solved (`Settings.failed_derivatives`).
 
         Raises:
-            ArgumentError: wrong shape or type, or a tangent for an argument that the problem does not have.
+            ArgumentError: wrong shape or type, not as many directions as there are in another, or a tangent for an
+                argument that the problem does not have.
 
-        Cost: one factorisation and one solve of order n + m for each problem.
+        Cost: one factorisation of order n + m for each problem, whatever K, and one solve for each direction.
 
         Source: Busseti, Moursi and Boyd 2019; Healey, Nobel and Boyd 2025.
         """
@@ -400,21 +406,27 @@ class Solution(Outcome[Tangents, Cotangents]):
     ) -> Cotangents:
         """Reverse-mode derivative: the gradient of ⟨x̄, x⟩ + ⟨ȳ, y⟩ + ⟨s̄, s⟩ + ⟨ōbj, obj⟩; the adjoint of `jvp`.
 
+        Several cotangents at once, the rows of a Jacobian say, have an axis more in front, as for `jvp`.
+
         Args:
-            x: cotangent [n] or [B, n].
-            y: cotangent [m] or [B, m].
-            s: cotangent [m] or [B, m].
-            obj: cotangent, a number or [B]. None stands for zero everywhere; without a batch axis it is shared.
+            x: cotangent [n] or [B, n], or of K directions, [K, B, n].
+            y: cotangent [m] or [B, m], or of K directions.
+            s: cotangent [m] or [B, m], or of K directions.
+            obj: cotangent, a number or [B], or of K directions, [K, B]. None stands for zero everywhere; without a
+                batch axis it is shared.
             wrt: names of the arguments whose cotangents are wanted; nothing is computed for the others.
 
         Returns:
-            Cotangents of P (bitwise symmetric), q, A and b, each of exactly its argument's shape: that of an argument
-            shared by the batch is the sum over the batch. 0 where a problem was not solved.
+            Cotangents of P (bitwise symmetric), q, A and b, each of exactly its argument's shape, behind the axis of
+            directions if there is one: that of an argument shared by the batch is the sum over the batch. Each
+            direction has the bits that it has alone. 0 where a problem was not solved (`Settings.failed_derivatives`).
 
         Raises:
-            ArgumentError: wrong shape or type, or an unknown name in `wrt`.
+            ArgumentError: wrong shape or type, not as many directions as there are in another, or an unknown name in
+                `wrt`.
 
-        Cost: one factorisation and one solve of order n + m for each problem.
+        Cost: one factorisation of order n + m for each problem, whatever K, and one solve for each direction; and what
+        it takes to write the results, [K, B, m, n] for A.
 
         Source: Agrawal, Barratt, Boyd, Busseti and Moursi 2019; Healey, Nobel and Boyd 2025.
         """

@@ -141,27 +141,29 @@ GD_HD void solve_system(const G& g, const System<T>& w, const T* e1, const T* e2
 // What iterative refinement needs beside the system.
 template <class T>
 struct Refinement {
-  T *r1, *r2, *du, *dv, *product;
+  T *r1, *r2, *du, *dv, *product;  // for each right-hand side
 
-  GD_HD void carve(const Shape& s, Carver<T>& memory) {
-    r1 = memory.take(s.columns());
-    du = memory.take(s.columns());
-    product = memory.take(s.columns());
-    r2 = memory.take(s.row_words());
-    dv = memory.take(s.row_words());
+  GD_HD void carve(const Shape& s, Carver<T>& memory, index_t sides = 1) {
+    r1 = memory.take(sides * s.columns());
+    du = memory.take(sides * s.columns());
+    product = memory.take(sides * s.columns());
+    r2 = memory.take(sides * s.row_words());
+    dv = memory.take(sides * s.row_words());
   }
 };
 
-// What (u, v) leaves of the unregularised system: r1 and r2. N is the operator (I − D)/(I − D + δ) by which the scaled
-// conic rows of the exact system differ from those that were factorised; null in the interior point, where they agree.
-template <class T, class G>
+// What R solutions (u, v) leave of the unregularised system: r1 and r2. N is the operator (I − D)/(I − D + δ) by which
+// the scaled conic rows of the exact system differ from those that were factorised; null in the interior point, where
+// they agree.
+template <int R = 1, class T, class G>
 GD_HD void system_residual(const G& g, const System<T>& w, const Refinement<T>& f, const Spectral<T>* N, const T* e1,
                            const T* e2, const T* u, const T* v) {
   const Shape& s = w.shape;
-  const index_t zero = s.rows.zero, columns = s.columns();
+  const index_t zero = s.rows.zero, columns = s.columns(), rows = s.row_words();
   g.sync();
-  multiply_symmetric(g, w.P, tiles(s.n), u, f.product);
   if constexpr (kCooperative<G>) {
+    static_assert(R == 1, "one thread alone solves for several right-hand sides at a time");
+    multiply_symmetric(g, w.P, tiles(s.n), u, f.product);
     cone_apply_transposed(g, s.rows, w.F, v, f.dv);
     for (index_t k = g.rank(); k < zero; k += g.size()) f.dv[k] = v[k];
     multiply<1>(g, w.A, s.m(), s.n, u, 0, f.r2, 0);
@@ -171,39 +173,47 @@ GD_HD void system_residual(const G& g, const System<T>& w, const Refinement<T>& 
     g.sync();
     for (index_t i = g.rank(); i < columns; i += g.size()) f.r1[i] = e1[i] - f.product[i] - f.r1[i];
   } else {
-    multiply_transposed<1>(g, w.k.scaled, 0, s.rows.conic(), s.n, v + zero, 0, f.r1, 0);
-    multiply_transposed<1>(g, w.A, 0, zero, s.n, v, 0, f.du, 0);
-    multiply<1>(g, w.k.scaled, s.rows.conic(), s.n, u, 0, f.r2 + zero, 0);
+    multiply_symmetric<R>(g, w.P, tiles(s.n), u, columns, f.product, columns);
+    multiply_transposed<R>(g, w.k.scaled, 0, s.rows.conic(), s.n, v + zero, rows, f.r1, columns);
+    multiply_transposed<R>(g, w.A, 0, zero, s.n, v, rows, f.du, columns);
+    multiply<R>(g, w.k.scaled, s.rows.conic(), s.n, u, columns, f.r2 + zero, rows);
     // A product ends in a whole tile: the equality rows' own goes elsewhere.
-    multiply<1>(g, w.A, zero, s.n, u, 0, f.dv, 0);
+    multiply<R>(g, w.A, zero, s.n, u, columns, f.dv, rows);
     g.sync();
-    for (index_t i = g.rank(); i < columns; i += g.size()) f.r1[i] = e1[i] - f.product[i] - f.r1[i] - f.du[i];
-    for (index_t k = g.rank(); k < zero; k += g.size()) f.r2[k] = f.dv[k];
+    for (index_t i = g.rank(); i < R * columns; i += g.size()) f.r1[i] = e1[i] - f.product[i] - f.r1[i] - f.du[i];
+    for (int r = 0; r < R; r++)
+      for (index_t k = g.rank(); k < zero; k += g.size()) f.r2[r * rows + k] = f.dv[r * rows + k];
     g.sync();
   }
-  if (N) cone_apply_complement(g, s.rows, *N, v, f.dv);
+  for (int r = 0; N && r < R; r++) cone_apply_complement(g, s.rows, *N, v + r * rows, f.dv + r * rows);
   g.sync();
   const T* against = N ? f.dv : v;
-  for (index_t k = g.rank(); k < s.m(); k += g.size()) {
-    const T r = e2[k] - f.r2[k];
-    f.r2[k] = k < zero ? r : T(r + against[k]);
+  for (int i = 0; i < R; i++) {
+    for (index_t k = g.rank(); k < s.m(); k += g.size()) {
+      const index_t at = i * rows + k;
+      const T r = e2[at] - f.r2[at];
+      f.r2[at] = k < zero ? r : T(r + against[at]);
+    }
   }
   g.sync();
 }
 
-// Solves for one right-hand side, with steps of iterative refinement until `enough(step)` says so, which may look at
+// Solves for R right-hand sides, with steps of iterative refinement until `enough(step)` says so, which may look at
 // the last correction in f.du and f.dv. One loop with one solve in it: the solve is most of a GPU kernel's code.
-template <class T, class G, class Enough>
+template <int R = 1, class T, class G, class Enough>
 GD_HD void solve_refined(const G& g, const System<T>& w, const Refinement<T>& f, const Spectral<T>* N, const T* e1,
                          const T* e2, T* u, T* v, Enough enough) {
   const Shape& s = w.shape;
   GD_NO_UNROLL for (int step = 0;; step++) {
     const bool first = step == 0;
-    if (!first) system_residual(g, w, f, N, e1, e2, u, v);
-    solve_system<1>(g, w, first ? e1 : f.r1, first ? e2 : f.r2, first ? u : f.du, first ? v : f.dv);
+    if (!first) system_residual<R>(g, w, f, N, e1, e2, u, v);
+    solve_system<R>(g, w, first ? e1 : f.r1, first ? e2 : f.r2, first ? u : f.du, first ? v : f.dv);
     if (!first) {
-      for (index_t i = g.rank(); i < s.columns(); i += g.size()) u[i] += f.du[i];
-      for (index_t k = g.rank(); k < s.m(); k += g.size()) v[k] += f.dv[k];
+      for (index_t i = g.rank(); i < R * s.columns(); i += g.size()) u[i] += f.du[i];
+      for (int r = 0; r < R; r++) {
+        const index_t begin = r * s.row_words();
+        for (index_t k = begin + g.rank(); k < begin + s.m(); k += g.size()) v[k] += f.dv[k];
+      }
       g.sync();
     }
     if (enough(step)) return;

@@ -246,21 +246,24 @@ class _Function:
             return
         words = sum(int(np.prod(shapes[name])) for name in shared)
         segments = -(-call.batch // call.segment)
-        sums = _at(call.sums, segments * words, np.float64).reshape(segments, words)
+        count = call.directions
+        sums = _at(call.sums, segments * count * words, np.float64).reshape(segments, count, words)
         real = [np.float64, np.float32][self.dtype]
         partial = GpuSensitivity.from_buffer_copy(call)
-        spread = {name: np.zeros((call.batch, *shapes[name]), real) for name in shared}
+        spread = {name: np.zeros((count, call.batch, *shapes[name]), real) for name in shared}
         for name, array in spread.items():
-            step = array.itemsize
-            view = _abi.Tensor(array.ctypes.data, *(stride // step for stride in array.strides))
+            step, *strides = (stride // array.itemsize for stride in array.strides)
+            view = _abi.Tensor(array.ctypes.data, *strides)
+            view.direction = step
             setattr(partial, f"{name}_dir", view)
         self.derivative("gd_vjp", partial)
         for i in range(segments):
-            pieces = [spread[name][i * call.segment : (i + 1) * call.segment] for name in shared]
-            sums[i] = np.concatenate([piece.sum(axis=0, dtype=np.float64).ravel() for piece in pieces])
+            pieces = [spread[name][:, i * call.segment : (i + 1) * call.segment] for name in shared]
+            sums[i] = np.concatenate([p.sum(axis=1, dtype=np.float64).reshape(count, -1) for p in pieces], axis=1)
 
     def gd_sum_kernel(self, call: GpuSum) -> None:
-        total = _at(call.sums, call.segments * call.words, np.float64).reshape(call.segments, call.words).sum(axis=0)
+        shape = (call.segments, call.directions, call.words)
+        total = _at(call.sums, int(np.prod(shape)), np.float64).reshape(shape).sum(axis=0)
         real = [np.float64, np.float32][self.dtype]
         start = 0
         for name, (rows, columns) in {
@@ -273,10 +276,12 @@ class _Function:
             if not t.data:
                 continue
             assert t.batch == 0
-            strides = (t.row * np.dtype(real).itemsize, t.col * np.dtype(real).itemsize)
-            extent = (rows - 1) * t.row + (columns - 1) * t.col + 1
-            target = np.lib.stride_tricks.as_strided(_at(t.data, extent, real), (rows, columns), strides)
-            target[...] = total[start : start + rows * columns].reshape(rows, columns)
+            extents = (call.directions, rows, columns)
+            steps = (t.direction, t.row, t.col)
+            extent = sum((count - 1) * step for count, step in zip(extents, steps, strict=True)) + 1
+            strides = tuple(step * np.dtype(real).itemsize for step in steps)
+            target = np.lib.stride_tricks.as_strided(_at(t.data, extent, real), extents, strides)
+            target[...] = total[:, start : start + rows * columns].reshape(extents)
             start += rows * columns
         assert start == call.words
 
@@ -286,7 +291,7 @@ class _Function:
         order = directions if function == "gd_jvp" else [*directions[4:], *directions[:4]]
         settings = _abi.CSettings(1e-8, 1e-8, 1e-8, 1e-8, 1e-8, 200, 1, 0, 1, _abi.METHOD["ipm"])
         code = getattr(_library.load(), function)(
-            byref(self.problem(call)), byref(settings), byref(call.point), *map(byref, order), None
+            byref(self.problem(call)), byref(settings), byref(call.point), call.directions, *map(byref, order), None
         )
         assert code == _abi.OK, code
 

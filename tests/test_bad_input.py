@@ -168,8 +168,8 @@ def test_wrong_cotangents(name, value):
 
 def test_a_problem_without_batch_axis_takes_no_batch_of_directions():
     sol = gd.solve(np.eye(2), np.ones(2))
-    for call in (lambda: sol.jvp(q=np.ones((1, 2))), lambda: sol.vjp(x=np.ones((1, 2)))):
-        with pytest.raises(gd.ShapeError, match=r"expected shape \(2,\), got \(1, 2\)"):
+    for call in (lambda: sol.jvp(q=np.ones((3, 1, 2))), lambda: sol.vjp(x=np.ones((3, 1, 2)))):
+        with pytest.raises(gd.ShapeError, match=r"expected shape \(2,\), got \(3, 1, 2\)"):
             call()
 
 

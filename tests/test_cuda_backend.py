@@ -60,6 +60,53 @@ def test_sums_of_more_problems_than_segments(gpu, rng, batch):
     assert_parity(gpu, rng, compact.data, compact.gd_cones, tolerance=1e-8)
 
 
+@pytest.mark.parametrize("shared", ["", "PA", "q"])
+@pytest.mark.parametrize("count", [1, 3, 40])
+def test_several_directions_at_once(gpu, rng, shared, count):
+    problem, _ = varied_qps(rng, 13, tuple(shared))
+    expected = gd.solve(*problem.args, backend="cpu")
+    sol = gd.solve(*gpu.put(*problem.data), problem.gd_cones)
+    bars = {name: rng.standard_normal((count, *getattr(expected, name).shape)) for name in POINT}
+    dots = {}
+    for name, a in zip(NAMES, problem.data, strict=True):
+        axis = (1,) if name in shared and expected.batched else ()
+        dots[name] = rng.standard_normal((count, *axis, *a.shape))
+    before = gpu.waits
+    bar, dot = sol.vjp(**{n: gpu.put(v) for n, v in bars.items()}), sol.jvp(**{n: gpu.put(v) for n, v in dots.items()})
+    assert gpu.waits == before
+    # Sums of a bounded number of directions at a time.
+    derivatives = [entry for entry, *_ in gpu.driver.launches][2:]
+    pieces = -(-count // 16) if shared else 1
+    assert derivatives == [
+        *(["gd_vjp_kernel", "gd_sum_kernel"] * pieces if shared else ["gd_vjp_kernel"]),
+        "gd_jvp_kernel",
+    ]
+    bar_expected, dot_expected = expected.vjp(**bars), expected.jvp(**dots)
+    for names, mine, theirs in ((NAMES, bar, bar_expected), (POINT, dot, dot_expected)):
+        for name in names:
+            assert_close(host(getattr(mine, name)), getattr(theirs, name), 1e-9, name)
+
+
+def test_no_directions_launch_nothing(gpu, rng):
+    problem, _ = varied_qps(rng, 3, ("A",))
+    sol = gd.solve(*gpu.put(*problem.data), problem.gd_cones)
+    launches = len(gpu.driver.launches)
+    assert sol.vjp(x=gpu.put(np.ones((0, 3, 5)))).A.shape == (0, *problem.A.shape)
+    assert sol.jvp(q=gpu.put(np.ones((0, 1, 5)))).obj.shape == (0, 3)
+    assert len(gpu.driver.launches) == launches
+
+
+@pytest.mark.parametrize("shared", [(), ("P", "A")])
+def test_several_directions_of_host_arrays(gpu, rng, shared):
+    problem, _ = varied_qps(rng, 4, shared)
+    seeds = rng.standard_normal((3, 4, 5))
+    bar = gd.solve(*problem.args, backend="cuda").vjp(x=seeds)
+    expected = gd.solve(*problem.args, backend="cpu").vjp(x=seeds)
+    for name in NAMES:
+        assert isinstance(getattr(bar, name), np.ndarray)
+        assert_close(getattr(bar, name), getattr(expected, name), 1e-9, name)
+
+
 @pytest.mark.parametrize(("batch", "words"), [(1, 5), (7, 3), (1024, 8), (1025, 8), (10**6, 40), (10**6, 3 * 10**6)])
 def test_segments_cover_the_batch_within_the_limits(batch, words):
     segments, segment = _segments(batch, words)

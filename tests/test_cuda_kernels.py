@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from compare import RESULT_FIELDS, assert_close, assert_same_bits
-from device_parity import LAYOUTS, NAMES, Gpu, assert_parity, host
+from device_parity import LAYOUTS, NAMES, POINT, Gpu, assert_parity, host
 from emulated_driver import EmulatedDriver, available
 from problems import varied_qps, well_posed
 
@@ -54,6 +54,30 @@ def test_kernels_in_any_batch_give_the_same_bits(device, rng):
         part_bar = part.vjp(x=device.put(x_bar[pick]))
         for name in NAMES:
             assert_same_bits(host(getattr(part_bar, name)), host(getattr(bar, name))[pick], name)
+
+
+@pytest.mark.parametrize("shared", ["", "PAb", "A"], ids=lambda names: f"shared {names}")
+def test_kernels_give_each_of_several_directions_its_own_bits(device, rng, shared):
+    """With a problem among them that was not solved, whose derivatives are zeros."""
+    problem, _ = varied_qps(rng, 7, tuple(shared))
+    if not shared:
+        problem.q[3] = np.nan
+    sol = gd.solve(*device.put(*problem.data), problem.gd_cones)
+    bars = {name: rng.standard_normal((3, *host(getattr(sol, name)).shape)) for name in POINT}
+    dots = {}
+    for name, a in zip(NAMES, problem.data, strict=True):
+        dots[name] = rng.standard_normal((3, *((1,) if name in shared else ()), *a.shape))
+    for call, given, names in ((sol.vjp, bars, NAMES), (sol.jvp, dots, POINT)):
+        together = call(**{name: device.put(value) for name, value in given.items()})
+        for k in range(3):
+            alone = call(**{name: device.put(value[k]) for name, value in given.items()})
+            for name in names:
+                assert_same_bits(host(getattr(together, name))[k], host(getattr(alone, name)), f"{name} of {k}")
+    seeds = {"x": bars["x"][:, :1], "y": bars["y"][0], "obj": np.ones(())}
+    bar = sol.vjp(**{name: device.put(value) for name, value in seeds.items()})
+    for k in range(3):
+        alone = sol.vjp(**{name: device.put(value[k] if name == "x" else value) for name, value in seeds.items()})
+        assert_same_bits(host(bar.P)[k], host(alone.P), "what has no axis is common to all directions")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

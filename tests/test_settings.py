@@ -58,6 +58,8 @@ def test_the_choices():
         assert gd.Settings(method=method).method == method
     with pytest.raises(gd.SettingsError, match="method: expected one of 'auto', 'ipm', 'active_set', got 'simplex'"):
         gd.Settings(method="simplex")
+    with pytest.raises(gd.SettingsError, match="failed_derivatives: expected one of 'zero', 'nan', got None"):
+        gd.Settings(failed_derivatives=None)
     with pytest.raises(gd.SettingsError, match="on_failure: expected one of 'nan', 'zero', 'raise', got None"):
         gd.Settings(on_failure=None)
 

@@ -144,9 +144,9 @@ def test_only_the_needed_gradients_are_computed(data, monkeypatch):
     asked = []
     vjp = CpuBackend.vjp
 
-    def spy(self, problem, settings, result, cotangents, wrt):
+    def spy(self, problem, settings, result, cotangents, wrt, directions):
         asked.append((tuple(wrt), [c is not None for c in cotangents]))
-        return vjp(self, problem, settings, result, cotangents, wrt)
+        return vjp(self, problem, settings, result, cotangents, wrt, directions)
 
     monkeypatch.setattr(CpuBackend, "vjp", spy)
     L, q, A, b = data

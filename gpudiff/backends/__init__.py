@@ -134,11 +134,17 @@ class Backend(Protocol):
         ...
 
     def jvp(
-        self, problem: Problem, settings: Settings, result: Result, tangents: Sequence[Array | None]
+        self,
+        problem: Problem,
+        settings: Settings,
+        result: Result,
+        tangents: Sequence[Array | None],
+        directions: int | None = None,
     ) -> tuple[Array, Array, Array, Array]:
-        """Tangents of P, q, A, b (shared, with a batch axis, or None) to those of x, y, s, obj.
+        """Tangents of P, q, A, b, as `as_directions` leaves them, to those of x, y, s, obj.
 
-        P moves among symmetric matrices: of its tangent the symmetric part counts.
+        P moves among symmetric matrices: of its tangent the symmetric part counts. Results have as many directions in
+        front as are told, each with the bits that it has alone; None: one, without an axis for it.
         """
         ...
 
@@ -149,8 +155,9 @@ class Backend(Protocol):
         result: Result,
         cotangents: Sequence[Array | None],
         wrt: Sequence[str],
+        directions: int | None = None,
     ) -> dict[str, Array]:
-        """Cotangents of x, y, s, obj (shared, with a batch axis, or None) to those of the arguments named in `wrt`."""
+        """Cotangents of x, y, s, obj, as for `jvp`, to those of the arguments named in `wrt`."""
         ...
 
     def project(self, v: Array, cones: Product, dual: bool, direction: Array | None) -> Array:

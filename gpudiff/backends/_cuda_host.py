@@ -55,19 +55,25 @@ class HostLauncher:
         return Result(**arrays, work=work)
 
     def jvp(
-        self, problem: Problem, result: Result, tangents: Sequence[Array | None]
+        self, problem: Problem, result: Result, tangents: Sequence[Array | None], directions: int | None = None
     ) -> tuple[Array, Array, Array, Array]:
         """Forward mode; see `Backend`."""
-        dots = self._launcher.jvp(self._problem(problem), self._point(result), [self._copy(dot) for dot in tangents])
+        inputs = [self._copy(dot) for dot in tangents]
+        dots = self._launcher.jvp(self._problem(problem), self._point(result), inputs, directions)
         x, y, s, obj = map(to_host, dots)
         return x, y, s, obj
 
     def vjp(
-        self, problem: Problem, result: Result, cotangents: Sequence[Array | None], wrt: Sequence[str]
+        self,
+        problem: Problem,
+        result: Result,
+        cotangents: Sequence[Array | None],
+        wrt: Sequence[str],
+        directions: int | None = None,
     ) -> dict[str, Array]:
         """Reverse mode; see `Backend`."""
         inputs = [self._copy(bar) for bar in cotangents]
-        bars = self._launcher.vjp(self._problem(problem), self._point(result), inputs, wrt)
+        bars = self._launcher.vjp(self._problem(problem), self._point(result), inputs, wrt, directions)
         return {name: to_host(bar) for name, bar in bars.items()}
 
     def _problem(self, problem: Problem) -> Problem:

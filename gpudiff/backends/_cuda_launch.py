@@ -20,7 +20,7 @@ from gpudiff._problem import CORE, DATA, Array, Problem, has_batch
 from gpudiff._settings import Method, Settings
 from gpudiff._solution import Result, Work
 from gpudiff.backends import Start
-from gpudiff.backends._views import ABSENT, settings_struct, tensor
+from gpudiff.backends._views import ABSENT, direction, settings_struct, tensor
 from gpudiff.jit.arguments import Control, GpuSensitivity, GpuSolve, GpuSum, Unfinished
 from gpudiff.jit.kernels import Kernels, Ready
 from gpudiff.jit.specification import forward, shape_of
@@ -38,6 +38,7 @@ _ALIGNMENT = 256
 # bounded amount of memory.
 _MOST_SEGMENTS = 1024
 _MOST_BYTES_OF_SUMS = 16 << 20
+_MOST_DIRECTIONS = 16  # that are summed at a time, each in as many pieces as alone, or its bits would be others
 
 
 class Launcher:
@@ -89,25 +90,33 @@ class Launcher:
         return result
 
     def jvp(
-        self, problem: Problem, result: Result, tangents: Sequence[Array | None]
+        self, problem: Problem, result: Result, tangents: Sequence[Array | None], directions: int | None = None
     ) -> tuple[Array, Array, Array, Array]:
         """Forward mode; see `Backend`."""
-        lead, dtype = problem.lead, problem.dtype
+        along = directions is not None
+        lead, dtype = ((directions, *problem.lead) if along else problem.lead), problem.dtype
         call = _Call(self.kernels, problem)
         dots = x, y, s, obj = (
             *(call.empty((*lead, extent), dtype) for extent in (problem.n, problem.m, problem.m)),
             call.empty(lead, dtype),
         )
-        if problem.batch:
-            inputs = [tensor(dot, CORE[name], problem) for name, dot in zip(DATA, tangents, strict=True)]
-            outputs = [tensor(dot, core, problem) for dot, core in zip(dots, _POINT_CORE, strict=True)]
-            call.sensitivity("jvp", result, [*inputs, *outputs])
+        if problem.batch and directions != 0:
+            inputs = [direction(dot, CORE[name], problem) for name, dot in zip(DATA, tangents, strict=True)]
+            outputs = [tensor(dot, core, problem, along) for dot, core in zip(dots, _POINT_CORE, strict=True)]
+            call.sensitivity("jvp", result, 1 if directions is None else directions, [*inputs, *outputs])
         return x, y, s, obj
 
     def vjp(
-        self, problem: Problem, result: Result, cotangents: Sequence[Array | None], wrt: Sequence[str]
+        self,
+        problem: Problem,
+        result: Result,
+        cotangents: Sequence[Array | None],
+        wrt: Sequence[str],
+        directions: int | None = None,
     ) -> dict[str, Array]:
         """Reverse mode; see `Backend`."""
+        along = directions is not None
+        lead = (directions,) if along else ()
         call = _Call(self.kernels, problem)
         bars: dict[str, Array] = {}
         summed: list[str] = []
@@ -115,21 +124,28 @@ class Launcher:
             argument = problem.data(name)
             if argument is None or name not in wrt:
                 continue
-            bars[name] = (call.empty if problem.batch else call.zeros)(argument.shape, problem.dtype)
+            bars[name] = (call.empty if problem.batch else call.zeros)((*lead, *argument.shape), problem.dtype)
             if problem.batch > 1 and not has_batch(argument, CORE[name], problem.batch):
                 summed.append(name)
-        if not problem.batch or not bars:
+        if not problem.batch or not bars or directions == 0:
             return bars
-        inputs = [tensor(bar, core, problem) for bar, core in zip(cotangents, _POINT_CORE, strict=True)]
-        outputs = {name: tensor(bars.get(name), CORE[name], problem) for name in DATA}
-        words = sum(bars[name].size for name in summed)
+        inputs = [direction(bar, core, problem) for bar, core in zip(cotangents, _POINT_CORE, strict=True)]
+        outputs = {name: tensor(bars.get(name), CORE[name], problem, along) for name in DATA}
+        tensors, count = [*outputs.values(), *inputs], 1 if directions is None else directions
+        words = sum(bars[name].size for name in summed) // count
+        if not words:
+            call.sensitivity("vjp", result, count, tensors)
+            return bars
         segments, segment = _segments(problem.batch, words)
-        sums = call.scratch(segments * words * _DOUBLE.itemsize) if words else 0
-        call.sensitivity("vjp", result, [*outputs.values(), *inputs], sums, segment)
-        if words:
-            shared = (outputs[name] if name in summed else ABSENT for name in DATA)
-            kernel = call.kernel("sum")
-            kernel.launch(kernel.grid(words), call.stream, GpuSum(sums, segments, words, *shared))
+        most = min(count, _MOST_DIRECTIONS)
+        sums = call.scratch(segments * most * words * _DOUBLE.itemsize)
+        kernel = call.kernel("sum")
+        for first in range(0, count, most):
+            some = min(most, count - first)
+            part = [_from_direction(view, first, problem.dtype.itemsize) for view in tensors]
+            call.sensitivity("vjp", result, some, part, sums, segment)
+            shared = (view if name in summed else ABSENT for name, view in zip(DATA, part, strict=False))
+            kernel.launch(kernel.grid(some * words), call.stream, GpuSum(sums, segments, words, some, *shared))
         return bars
 
 
@@ -179,9 +195,15 @@ class _Call:
         return self._kernels.get(self._device, kind, self.shape)
 
     def sensitivity(
-        self, kind: str, result: Result, directions: list[Tensor], sums: int | None = None, segment: int = 1
+        self,
+        kind: str,
+        result: Result,
+        directions: int,
+        tensors: list[Tensor],
+        sums: int | None = None,
+        segment: int = 1,
     ) -> None:
-        """Launch "jvp" or "vjp"; `directions`: of P, q, A, b, x, y, s and obj."""
+        """Launch "jvp" or "vjp"; `tensors`: tangents or cotangents of P, q, A, b, x, y, s and obj."""
         problem, kernel = self._problem, self.kernel(kind)
         grid = kernel.grid(problem.batch)
         size = kernel.workspace_bytes(grid)
@@ -190,9 +212,25 @@ class _Call:
         point = CPoint(*(tensor(part, 1, problem) for part in (result.x, result.y, result.s)), result.status.pointer)  # pyright: ignore[reportAttributeAccessIssue]
         workspace = self.scratch(size) if size else None
         arguments = GpuSensitivity(
-            problem.batch, *self.data(), point, *directions, control.pointer, workspace, sums, segment
+            problem.batch,
+            *self.data(),
+            point,
+            *tensors,
+            control.pointer,
+            workspace,
+            sums,
+            segment,
+            directions,
         )
         kernel.launch(grid, self.stream, arguments)
+
+
+def _from_direction(view: Tensor, first: int, itemsize: int) -> Tensor:
+    """A view of directions from `first` on; the same where there is none."""
+    if not view.data or not first:
+        return view
+    start = view.data + first * view.direction * itemsize
+    return Tensor(start, view.batch, view.row, view.col, view.direction)
 
 
 def _padded(size: int) -> int:

@@ -19,20 +19,27 @@ _byte_at = c_char.from_buffer
 _DTYPE = {FLOAT64: DTYPE["float64"], FLOAT32: DTYPE["float32"]}
 
 
-def tensor(array: Array | None, core: int, problem: Problem) -> Tensor:
+def tensor(array: Array | None, core: int, problem: Problem, along: bool = False) -> Tensor:
     """An array with `core` axes per problem as kernels see it; a batch stride of 0 shares it.
 
     A problem alone shares nothing: it has a batch stride (any will do), so that it takes the very path that it takes
-    among others, to the same bits. The caller must keep the array alive while the view is in use.
+    among others, to the same bits. The caller must keep the array alive while the view is in use. `along`: it has an
+    axis of directions, at least one, in front.
     """
     if array is None:
         return ABSENT
     size = array.itemsize
     strides = array.strides
-    batch = 1 if problem.batch == 1 else strides[0] // size if has_batch(array, core, problem.batch) else 0
+    batch = 1 if problem.batch == 1 else strides[along] // size if has_batch(array, core, problem.batch, along) else 0
+    step = strides[0] // size if along else 0
     if core == 2:
-        return Tensor(address(array), batch, strides[-2] // size, strides[-1] // size)
-    return Tensor(address(array), batch, strides[-1] // size if core else 0, 0)
+        return Tensor(address(array), batch, strides[-2] // size, strides[-1] // size, step)
+    return Tensor(address(array), batch, strides[-1] // size if core else 0, 0, step)
+
+
+def direction(array: Array | None, core: int, problem: Problem) -> Tensor:
+    """The same for a tangent or cotangent as `as_directions` leaves it."""
+    return tensor(array, core, problem, array is not None and array.ndim - core > problem.batched)
 
 
 def address(array: Any) -> int:

@@ -22,7 +22,7 @@ from gpudiff._solution import Result
 from gpudiff.backends import CompileReport, Start, Structure
 from gpudiff.backends._memory import empty
 from gpudiff.backends._single import CpuSingle, work
-from gpudiff.backends._views import address, cones_struct, problem_struct, rows_of, settings_struct, tensor
+from gpudiff.backends._views import address, cones_struct, direction, problem_struct, rows_of, settings_struct, tensor
 
 _STATUS = np.dtype(np.int8)
 _COUNT = np.dtype(np.int32)
@@ -90,15 +90,23 @@ class CpuBackend:
         return Result(x, y, s, obj, status, iterations, primal, dual, gap, margin, work(report))
 
     def jvp(
-        self, problem: Problem, settings: Settings, result: Result, tangents: Sequence[Array | None]
+        self,
+        problem: Problem,
+        settings: Settings,
+        result: Result,
+        tangents: Sequence[Array | None],
+        directions: int | None = None,
     ) -> tuple[Array, Array, Array, Array]:
         """Forward mode; see `Backend`."""
-        lead, dtype = problem.lead, problem.dtype
+        along = directions is not None
+        lead, dtype = ((directions, *problem.lead) if along else problem.lead), problem.dtype
         x, y = empty((*lead, problem.n), dtype), empty((*lead, problem.m), dtype)
         s, obj = empty(y.shape, dtype), empty(lead, dtype)
-        inputs = [tensor(dot, CORE[name], problem) for name, dot in zip(DATA, tangents, strict=True)]
-        outputs = [tensor(dot, core, problem) for dot, core in ((x, 1), (y, 1), (s, 1), (obj, 0))]
-        _derivative("gd_jvp", problem, settings, result, inputs, outputs)
+        if directions == 0:
+            return x, y, s, obj
+        inputs = [direction(dot, CORE[name], problem) for name, dot in zip(DATA, tangents, strict=True)]
+        outputs = [tensor(dot, core, problem, along) for dot, core in ((x, 1), (y, 1), (s, 1), (obj, 0))]
+        _derivative("gd_jvp", problem, settings, result, directions, inputs, outputs)
         return x, y, s, obj
 
     def vjp(
@@ -108,18 +116,23 @@ class CpuBackend:
         result: Result,
         cotangents: Sequence[Array | None],
         wrt: Sequence[str],
+        directions: int | None = None,
     ) -> dict[str, Array]:
         """Reverse mode; see `Backend`."""
+        along = directions is not None
+        lead = (directions,) if along else ()
         bars: dict[str, Array] = {}
         for name in DATA:
             argument = problem.data(name)
             if argument is not None and name in wrt:
                 # The sum over an empty batch is zero; the library writes nothing for one.
                 make = empty if problem.batch else np.zeros
-                bars[name] = make(argument.shape, problem.dtype)
-        inputs = [tensor(bar, core, problem) for bar, core in zip(cotangents, (1, 1, 1, 0), strict=True)]
-        outputs = [tensor(bars.get(name), CORE[name], problem) for name in DATA]
-        _derivative("gd_vjp", problem, settings, result, inputs, outputs)
+                bars[name] = make((*lead, *argument.shape), problem.dtype)
+        if directions == 0 or not bars:
+            return bars
+        inputs = [direction(bar, core, problem) for bar, core in zip(cotangents, (1, 1, 1, 0), strict=True)]
+        outputs = [tensor(bars.get(name), CORE[name], problem, along) for name in DATA]
+        _derivative("gd_vjp", problem, settings, result, directions, inputs, outputs)
         return bars
 
     def project(self, v: Array, cones: Product, dual: bool, direction: Array | None) -> Array:
@@ -165,6 +178,7 @@ def _derivative(
     problem: Problem,
     settings: Settings,
     result: Result,
+    directions: int | None,
     inputs: list[Tensor],
     outputs: list[Tensor],
 ) -> None:
@@ -174,6 +188,7 @@ def _derivative(
         byref(problem_struct(problem)),
         byref(_settings(settings, problem, result.method)),
         byref(CPoint(x, y, s, address(result.status))),
+        1 if directions is None else directions,
         *map(byref, inputs),
         *map(byref, outputs),
         byref(report),

@@ -100,10 +100,15 @@ class CudaBackend:
         return self._worker(problem).solve(problem, settings, start, method)
 
     def jvp(
-        self, problem: Problem, settings: Settings, result: Result, tangents: Sequence[Array | None]
+        self,
+        problem: Problem,
+        settings: Settings,
+        result: Result,
+        tangents: Sequence[Array | None],
+        directions: int | None = None,
     ) -> tuple[Array, Array, Array, Array]:
         """Forward mode; see `Backend`."""
-        return self._worker(problem).jvp(problem, result, tangents)
+        return self._worker(problem).jvp(problem, result, tangents, directions)
 
     def vjp(
         self,
@@ -112,9 +117,10 @@ class CudaBackend:
         result: Result,
         cotangents: Sequence[Array | None],
         wrt: Sequence[str],
+        directions: int | None = None,
     ) -> dict[str, Array]:
         """Reverse mode; see `Backend`."""
-        return self._worker(problem).vjp(problem, result, cotangents, wrt)
+        return self._worker(problem).vjp(problem, result, cotangents, wrt, directions)
 
     def project(self, v: Array, cones: Product, dual: bool, direction: Array | None) -> Array:
         """Projections, or with a direction their derivative, for arrays on a GPU; see `Backend`."""

@@ -85,7 +85,7 @@ class FormsSolution(Outcome[FormsTangents, FormsCotangents]):
         return _values(self)
 
     def jvp(self, P: Any = None, q: Any = None, forms: Any = None) -> FormsTangents:
-        """Forward-mode derivative: how the solutions move when the data do; see `Solution.jvp`.
+        """Forward-mode derivative: how the solutions move when the data do; see `Solution.jvp`, also for K directions.
 
         Args:
             P: tangent [n, n] or [B, n, n]; its symmetric part counts.
@@ -94,7 +94,8 @@ class FormsSolution(Outcome[FormsTangents, FormsCotangents]):
                 position in the list. Each has the shape of its argument without or with the batch axis.
 
         Returns:
-            Tangents of x, obj and each form's y and s; 0 where a problem was not solved.
+            Tangents of x, obj and each form's y and s; 0 where a problem was not solved
+            (`Settings.failed_derivatives`).
 
         Raises:
             ArgumentError: wrong shape or type, or a tangent for an argument that the problem does not have.
@@ -110,7 +111,7 @@ class FormsSolution(Outcome[FormsTangents, FormsCotangents]):
     def vjp(
         self, x: Any = None, forms: Any = None, obj: Any = None, *, wrt: Iterable[str] | None = None
     ) -> FormsCotangents:
-        """Reverse-mode derivative, the adjoint of `jvp`; see `Solution.vjp`.
+        """Reverse-mode derivative, the adjoint of `jvp`; see `Solution.vjp`, also for K directions at once.
 
         Args:
             x: cotangent [n] or [B, n].
@@ -123,7 +124,7 @@ class FormsSolution(Outcome[FormsTangents, FormsCotangents]):
         Returns:
             Cotangents of P, q and each form's arguments, each of exactly its argument's shape (summed over the batch
             where it is shared, and over rows where a number stands for all of them); 0 at infinite bounds and where a
-            problem was not solved.
+            problem was not solved (`Settings.failed_derivatives`).
 
         Raises:
             ArgumentError: wrong shape or type, or an unknown name in `wrt`.

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gpudiff._derivative import item
+from gpudiff._derivative import ConeLinearization, item
 from gpudiff._device import DeviceArray, empty, eye, on_device, zeros
 from gpudiff._errors import ShapeError
 from gpudiff._problem import (
@@ -22,7 +22,7 @@ from gpudiff._problem import (
     Problem,
     as_array,
     as_cost,
-    as_direction,
+    as_directions,
     as_problem,
     check_places,
     chosen,
@@ -103,27 +103,30 @@ class Stack:
             return None
         return _assembled(moving, whole and len(moving) == len(links), shape, dots, self.problem.q, self.problem.dtype)
 
-    def cotangent(self, name: str, matrix: Array | None, vector: Array | None) -> Array:
-        """The cotangent of an argument, out of those of the matrix and the vector."""
+    def cotangent(self, name: str, matrix: Array | None, vector: Array | None, directions: int | None) -> Array:
+        """The cotangent of an argument, out of those of the matrix and the vector, for so many directions."""
         like, rank = self.data[name], len(self.plan.cores[name])
         assert like is not None
         links = self.plan.arguments[name]
         shared = not has_batch(like, rank, self.problem.batch)
         alone = len(links) == 1 and links[0][1].of is None
-        out = (empty if alone else zeros)(like, like.shape, self.problem.dtype)
+        front = () if directions is None else (directions,)
+        whole = (empty if alone else zeros)(like, (*front, *like.shape), self.problem.dtype)
+        # That of a shared argument without its batch axis, if it has one: what is added to it has none.
+        out = whole[(slice(None),) * len(front) + (0, ...)] if shared and like.ndim > rank else whole
         for core, link in links:
             bar = matrix if core == 2 else vector
             assert bar is not None
             part = bar[(..., *link.at)]
             if link.lifted and part.shape[-core] != 1:  # one number for all rows; the axis stays, to be lifted back
                 part = part[..., None, :].sum(axis=-1)
-            if shared and part.ndim > core:
-                part = part.sum(axis=0)  # it was expanded because a neighbour has a batch axis
+            if shared and part.ndim > len(front) + core:
+                part = part.sum(axis=len(front))  # it was expanded because a neighbour has a batch axis
             if alone:
                 out[...] = _times(part, link.factor)
             else:
                 out[... if link.of is None else (..., *link.of)] += _times(part, link.factor)
-        return out
+        return whole
 
     def joined(self, source: str, bars: dict[str, Array | None], slacks: Array | None) -> Array | None:
         """Cotangents of the fields that are made of `source` as that of the y or s of the cone program.
@@ -137,9 +140,11 @@ class Stack:
         given = [(field, bar) for field, bar in given if bar is not None]
         if not given:
             return None
-        # One s̄ for all problems becomes one for each where it is multiplied with their slacks.
-        batched = any(bar.ndim > len(field.shape) or field.square is not None for field, bar in given)
-        out = zeros(self.problem.q, (*(self.problem.lead if batched else ()), self.problem.m), self.problem.dtype)
+        fronts = [bar.shape[: bar.ndim - len(field.shape)] for field, bar in given]
+        if any(field.square is not None for field, _ in given):
+            fronts.append(self.problem.lead)  # one s̄ for all problems becomes one for each by their slacks
+        front = np.broadcast_shapes(*fronts)
+        out = zeros(self.problem.q, (*front, self.problem.m), self.problem.dtype)
         for field, bar in given:
             for link in field.links:
                 assert link.of is not None
@@ -191,44 +196,50 @@ class StackLinearization:
 
     def jvp(self, tangents: dict[str, Any]) -> Any:
         """Tangents of the data, by name (None for zero), to those of the solution."""
-        stack = self.stack
-        dots: dict[str, Array | None] = {}
-        for name, data in stack.data.items():
-            value = tangents.get(name)
-            if value is not None and data is None:
+        stack, cone = self.stack, self._cone
+        for name, value in tangents.items():
+            if value is not None and stack.data[name] is None:
                 raise ShapeError(f"{name}: expected no tangent, for the problem was solved with {name}=None")
-            dots[name] = None if value is None else as_direction(name, value, stack.plan.cores[name], stack.problem)
-        dot = self.conic.jvp(P=dots["P"], q=dots["q"], A=stack.matrix_dot(dots), b=stack.vector_dot(dots))
-        fields = {
-            name: _tangent(field, getattr(dot, field.source), self._slacks(field))
-            for name, field in stack.plan.fields.items()
-        }
+        given = ((name, tangents.get(name), core) for name, core in stack.plan.cores.items())
+        arrays, directions = as_directions(given, stack.problem)
+        dots = dict(zip(stack.plan.cores, arrays, strict=True))
+        data = {"P": dots.get("P"), "q": dots["q"], "A": stack.matrix_dot(dots), "b": stack.vector_dot(dots)}
+        dot = cone.jvp(data, directions)
+        fields: dict[str, Any] = {}
+        for name, field in stack.plan.fields.items():
+            made = _tangent(field, getattr(dot, field.source), self._slacks(field))
+            fields[name] = cone.mark_tangent(made, len(field.shape))
         return self.tangents(x=dot.x, obj=dot.obj, **fields)
 
     def vjp(self, cotangents: dict[str, Any], wrt: Iterable[str]) -> Any:
         """Cotangents of the solution, by name (None for zero), to those of the data in `wrt`."""
         stack = self.stack
         wanted = [name for name in chosen(wrt, tuple(stack.data), "wrt") if stack.data[name] is not None]
-        bars: dict[str, Array | None] = {}
+        cores = {"x": (stack.problem.n,), "obj": (), **{name: field.shape for name, field in stack.plan.fields.items()}}
+        given = ((name, cotangents.get(name), core) for name, core in cores.items())
+        arrays, directions = as_directions(given, stack.problem)
+        bars = dict(zip(cores, arrays, strict=True))
         slacks: Array | None = None
         for name, field in stack.plan.fields.items():
-            value = cotangents.get(name)
-            bars[name] = None if value is None else as_direction(name, value, field.shape, stack.problem)
-            if value is not None and slacks is None:
+            if bars[name] is not None and slacks is None:
                 slacks = self._slacks(field)
         names = [name for name in ("P", "q") if name in wanted]
         rows = [name for name in wanted if name not in names]
         needed = {core for name in rows for core, _ in stack.plan.arguments[name]}
         names += [name for name, core in (("A", 2), ("b", 1)) if core in needed]
-        bar = self.conic.vjp(
-            x=cotangents.get("x"),
-            y=stack.joined("y", bars, None),
-            s=stack.joined("s", bars, slacks),
-            obj=cotangents.get("obj"),
-            wrt=names,
-        )
-        given: dict[str, Array | None] = {name: getattr(bar, name) for name in ("P", "q") if name in names}
-        return self.cotangents(**given, **{name: stack.cotangent(name, bar.A, bar.b) for name in rows})
+        seeds = {"x": bars["x"], "obj": bars["obj"], "y": stack.joined("y", bars, None)}
+        bar = self._cone.vjp({**seeds, "s": stack.joined("s", bars, slacks)}, names, directions)
+        found: dict[str, Any] = {name: getattr(bar, name) for name in ("P", "q") if name in names}
+        for name in rows:
+            made = stack.cotangent(name, bar.A, bar.b, directions)
+            found[name] = self._cone.mark_cotangent(made, stack.data[name], len(stack.plan.cores[name]))
+        return self.cotangents(**found)
+
+    @property
+    def _cone(self) -> ConeLinearization:
+        """The derivative of the cone program, in arrays of the core."""
+        linearization: Any = self.conic.linearization
+        return linearization
 
     def _slacks(self, field: Field) -> Array | None:
         """The slacks that the derivative of a field depends on, zeros for those of problems without any."""
@@ -302,7 +313,7 @@ def _assembled(
     like: Array,
     dtype: np.dtype[Any],
 ) -> Array | None:
-    """What links make of their sources: [*shape], with a batch axis if one of the sources has it.
+    """What links make of their sources: [*shape], with the leading axes that their sources have.
 
     An argument that is all there is is not copied.
     """
@@ -310,15 +321,15 @@ def _assembled(
         return None
     core = len(shape)
     parts: list[Array | float] = []
-    lead: tuple[int, ...] = ()
+    leads: list[tuple[int, ...]] = []
     for link in links:
         if link.source:
             part = sources[link.source]
             assert part is not None
             if link.of is not None:
                 part = part[(..., *link.of)]
-            if part.ndim > core and (not lead or lead[0] == 1):
-                lead = part.shape[:1]
+            if part.ndim > core:
+                leads.append(part.shape[: part.ndim - core])
             if len(links) == 1 and whole and link.factor == 1 and not link.lifted:
                 return part
             parts.append(_times(part, link.factor))
@@ -327,6 +338,7 @@ def _assembled(
         else:
             rows = eye(like, shape[1], dtype) if on_device(like) else _identity(shape[1], dtype)
             parts.append(_times(rows if link.of is None else rows[link.of], link.factor))
+    lead = np.broadcast_shapes(*leads) if len(leads) > 1 else leads[0] if leads else ()
     out = empty(like, (*lead, *shape), dtype) if whole else zeros(like, (*lead, *shape), dtype)
     for link, part in zip(links, parts, strict=True):
         if link.first:

@@ -74,6 +74,7 @@ class GpuSensitivity(ctypes.Structure):
         ("workspace", c_void_p),
         ("sums", c_void_p),
         ("segment", c_int64),
+        ("directions", c_int64),
     )
 
 
@@ -99,6 +100,7 @@ class GpuSum(ctypes.Structure):
         ("sums", c_void_p),
         ("segments", c_int64),
         ("words", c_int64),
+        ("directions", c_int64),
         ("P_dir", Tensor),
         ("q_dir", Tensor),
         ("A_dir", Tensor),

@@ -20,11 +20,11 @@ GD_HD void least_slack(const Alone&, const Bands<Element>& M, index_t rows, inde
     base[r] = broadcast<V>(0);
   }
   GD_NO_UNROLL for (index_t i = 0; i < rows; i += kRows) {
-    V sum[kRows];
-    multiply_some<2>(M.band(i / kTile), M.columns * kTile, columns, u, sum);
+    V sum[1][kRows];
+    multiply_some<2>(M.band(i / kTile), M.columns * kTile, columns, u, 0, sum);
     const V first = broadcast<V>(double(i));
     GD_UNROLL for (int r = 0; r < kRows; r++) {
-      const V slack = d[i + r] - sum[r];
+      const V slack = d[i + r] - sum[0][r];
       const Mask<V> less = slack < value[r];
       value[r] = select(less, slack, value[r]);
       base[r] = select(less, first, base[r]);

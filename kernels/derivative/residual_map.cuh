@@ -28,24 +28,29 @@ struct MapState {
   Spectral<T> frame;  // of the projection at v, for those cones whose projection is dear
   T *x, *v, *y, *s;   // equilibrated
   T *Px, *Ay, *Ax;
-  T *e1, *e2, *u, *t;  // right-hand side and solution of the system
+  T *e1, *e2, *u, *t;  // right-hand sides and solutions of the system
   T *best_x, *best_v;
   T *unit_x, *unit_z;  // to the problem's own units: 1/(cD), 1/E
   T cost_scale;
 
-  // The system `w` is the caller's to set: another stage may share it. `refined`: with what refinement needs.
-  GD_HD void carve(const Shape& shape, Carver<T>& memory, bool refined) {
-    if (refined) refinement.carve(shape, memory);
+  // The system `w` is the caller's to set: another stage may share it. `refined`: with what refinement needs. `sides`:
+  // for how many right-hand sides there is room, at least one.
+  GD_HD void carve(const Shape& shape, Carver<T>& memory, bool refined, index_t sides = 1) {
+    if (refined) refinement.carve(shape, memory, sides);
     const index_t columns = shape.columns(), rows = shape.row_words();
     const ConeRows& cones = shape.rows;
     const index_t framed = cones.semidefinite_count + cones.triples();
     N = {memory.take(rows), memory.take(cones.triple_words()), nullptr};
     frame = {nullptr, nullptr, nullptr};
     if (framed > 0) frame = {memory.take(rows), memory.take(cones.operator_words()), nullptr};
-    T** const over_columns[] = {&x, &Px, &Ay, &e1, &u, &best_x, &unit_x};
-    T** const over_rows[] = {&v, &y, &s, &Ax, &e2, &t, &best_v, &unit_z};
+    T** const over_columns[] = {&x, &Px, &Ay, &unit_x};
+    T** const over_rows[] = {&v, &y, &s, &Ax, &unit_z};
+    T** const side_columns[] = {&e1, &u, &best_x};
+    T** const side_rows[] = {&e2, &t, &best_v};
     for (T** p : over_columns) *p = memory.take(columns);
+    for (T** p : side_columns) *p = memory.take(sides * columns);
     for (T** p : over_rows) *p = memory.take(rows);
+    for (T** p : side_rows) *p = memory.take(sides * rows);
   }
 };
 

@@ -7,12 +7,16 @@
 // the solve instead is not worth it: they are as large as the data, and writing and reading them takes as long as
 // making these anew.
 //
-// Residuals are formed with the problem's own data, and refined away; lanes where that fails are left to the general
-// system (derivative/sensitivity.cuh).
+// One factorisation serves any number of right-hand sides, of which some are solved for side by side. Residuals are
+// formed with the problem's own data, and refined away; lanes where that fails are left to the general system
+// (derivative/sensitivity.cuh).
 #pragma once
 #include "active_set_chunk.hpp"
 
 namespace GD_NAMESPACE {
+
+// Right-hand sides that are solved for together: enough to keep the arithmetic busy, few enough for its registers.
+constexpr int kSideBySide = 2;
 
 template <class T>
 struct WorkingSetSystem {
@@ -20,10 +24,15 @@ struct WorkingSetSystem {
   static constexpr int kRounds = 5;
   static constexpr double kSettled = 3e-14, kFailed = 1e-11, kDependentRows = 1e-11;
   ActiveSet<T, T> s;
-  SymmetricTiles<T> gram;
-  T *band, *u, *t, *r1, *r2;
-  double* zeros;  // [n] a row that is not there
-  index_t n, room;
+  SymmetricTiles<T> P, gram;                   // P with diagonal tiles whole
+  Bands<T> A;                                  // the active rows
+  T *u, *t, *r1, *r2, *z, *w, *Pu, *minus_At;  // of each right-hand side, as those of n or of the rows are apart
+  T* reach;                                    // [n] 1/s.column_size
+  double* zeros;                               // [n] a row that is not there
+  index_t n, room, rows;
+
+  index_t apart() const { return padded(n); }
+  index_t rows_apart() const { return padded(room) + kTile; }
 
   // Room for the system of a problem with n variables and at most n active rows of m.
   static index_t carve(WorkingSetSystem* self, index_t n, index_t m, char* base) {
@@ -33,71 +42,97 @@ struct WorkingSetSystem {
     w.room = n < m ? n : m;
     carve_matrices(w.s, memory, memory, memory, n, w.room, 0, false);
     carve_vectors(w.s, memory);
+    w.P = {memory.take<T>(SymmetricTiles<T>::words(tiles(n)))};
     w.gram = {memory.take<T>(SymmetricTiles<T>::words(tiles(w.room)))};
-    w.band = memory.take<T>(kTile * padded(n));
-    w.u = memory.take<T>(padded(n));
-    w.r1 = memory.take<T>(padded(n));
-    w.t = memory.take<T>(padded(w.room) + kTile);
-    w.r2 = memory.take<T>(padded(w.room) + kTile);
+    w.A = {memory.take<T>(Bands<T>::words(w.room, n)), band_columns(n)};
+    memory.take_each(kSideBySide * w.apart(), w.u, w.r1, w.z, w.Pu, w.minus_At);
+    memory.take_each(kSideBySide * w.rows_apart(), w.t, w.r2, w.w);
+    w.reach = memory.take<T>(padded(n));
     w.zeros = memory.take<double>(n);
     if (self) *self = w;
     return memory.used;
   }
 
-  // Solves [P Aᵀ; A 0](u, t) = (e1, e2) for the rows row_at[lane][0 … rows − 1] of each lane's A (−1: none). Returns
-  // the lanes where that went well.
-  unsigned solve(const Instance* instances, int used, const index_t* row_at, index_t row_stride, index_t rows,
-                 const T* e1, const T* e2) {
+  // Factorises [P Aᵀ; A 0] for the rows row_at[lane][0 … count − 1] of each lane's A (−1: none). Returns the lanes
+  // where that went well.
+  unsigned factorise(const Instance* instances, int used, const index_t* row_at, index_t row_stride, index_t count) {
     const Alone g{};
-    const double *P[W], *src[W];
-    for (int l = 0; l < W; l++) P[l] = instances[l < used ? l : 0].P;
-    s.equalities = rows;
+    const double* src[W];
+    rows = s.equalities = count;
     for (index_t i = 0; i < padded(n); i++) {
-      for (int l = 0; l < W; l++) src[l] = P[l] + i * n;
-      if (i < n) interleave(src, i + 1, &s.L.at(i, 0), index_t(kTile));
-      for (index_t j = 0; i >= n && j <= i; j++) s.L.at(i, j) = i == j ? broadcast<T>(1) : T{};
+      for (int l = 0; l < W; l++) src[l] = instances[l < used ? l : 0].P + i * n;
+      const index_t end = (i / kTile + 1) * kTile < n ? (i / kTile + 1) * kTile : n;
+      if (i < n) interleave(src, end, &P.at(i, 0), index_t(kTile));
+      for (index_t j = 0; i >= n && j <= i; j++) P.at(i, j) = i == j ? broadcast<T>(1) : T{};
     }
-    const auto row_sources = [&](index_t k, const double** sources) {
+    for (index_t k = 0; k < padded(rows); k++) {
       for (int l = 0; l < W; l++) {
         const int from = l < used ? l : 0;
         const index_t row = k < rows ? row_at[from * row_stride + k] : -1;
-        sources[l] = row < 0 ? zeros : instances[from].A + row * n;
+        src[l] = row < 0 ? zeros : instances[from].A + row * n;
       }
-    };
-    for (index_t k = 0; k < padded(rows); k++) {
-      row_sources(k, src);
-      interleave(src, n, &s.M_zero.at(k, 0), index_t(kTile));
-      for (index_t j = n; j < padded(n); j++) s.M_zero.at(k, j) = T{};
+      interleave(src, n, &A.at(k, 0), index_t(kTile));
+      for (index_t j = n; j < padded(n); j++) A.at(k, j) = T{};
     }
-    unsigned good = lane_bits<T>(factorise_objective(g, s)) & ((1u << used) - 1u);
+    __builtin_memcpy(s.L.data, P.data, SymmetricTiles<T>::words(tiles(n)) * sizeof(T));
+    __builtin_memcpy(s.M_zero.data, A.data, Bands<T>::words(rows, n) * sizeof(T));
+    const unsigned good = lane_bits<T>(factorise_objective(g, s)) & ((1u << used) - 1u);
+    for (index_t j = 0; j < n; j++) reach[j] = broadcast<T>(1) / s.column_size[j];
     transform_rows(g, s.L, n, no_reflectors<T>(), n, s.M_zero, tiles(rows), s.norm_zero);
-    good &= lane_bits<T>(factorise_gram(rows));
-    if (!good) return 0;
-    for (index_t j = 0; j < padded(n); j++) u[j] = T{}, r1[j] = j < n ? e1[j] : T{};
-    for (index_t k = 0; k < padded(rows); k++) t[k] = T{}, r2[k] = k < rows ? e2[k] : T{};
-    unsigned open = good;
-    for (int round = 0;; round++) {
-      for (index_t j = 0; j < padded(n); j++) s.z[j] = r1[j];
-      solve_lower(g, s.L, n, s.z);
-      multiply_bands(g, s.M_zero, tiles(rows), padded(n), s.z, s.w_zero);
-      for (index_t k = 0; k < rows; k++) s.w_zero[k] -= r2[k] * s.norm_zero[k];
-      solve_lower(g, gram, rows, s.w_zero);
-      solve_lower_transposed(g, gram, rows, s.w_zero);
-      subtract_transposed(g, s.M_zero, tiles(rows), padded(n), s.w_zero, s.z);
-      solve_lower_transposed(g, s.L, n, s.z);
-      const Mask<T> moves = lane_mask<T>(open);
-      for (index_t j = 0; j < n; j++) u[j] += select(moves, s.z[j], T{});
-      for (index_t k = 0; k < rows; k++) t[k] += select(moves, T(s.w_zero[k] * s.norm_zero[k]), T{});
-      const T error = residual(P, row_sources, rows, e1, e2);
-      open &= ~lane_bits<T>(error <= broadcast<T>(kSettled));
-      if (!open) return good;
-      if (round >= kRounds) return good & ~(open & ~lane_bits<T>(error <= broadcast<T>(kFailed)));
+    return good & lane_bits<T>(factorise_gram());
+  }
+
+  // Solves for R (u, t) with the right-hand sides (e1, e2), so many words apart, each in the lanes of its `good`, where
+  // those remain in which that went well. Each has the operations that it has alone.
+  template <int R>
+  void solve(unsigned (&good)[R], const T* e1, index_t e1_apart, const T* e2, index_t e2_apart) {
+    const Alone g{};
+    const index_t A = apart(), B = rows_apart(), bands = tiles(rows);
+    unsigned open[R];
+    for (int r = 0; r < R; r++) {
+      open[r] = good[r];
+      for (index_t j = 0; j < padded(n); j++) u[r * A + j] = T{}, r1[r * A + j] = j < n ? e1[r * e1_apart + j] : T{};
+      for (index_t k = 0; k < padded(rows); k++)
+        t[r * B + k] = T{}, r2[r * B + k] = k < rows ? e2[r * e2_apart + k] : T{};
     }
+    for (int round = 0; any_open(open); round++) {
+      for (index_t j = 0; j < R * A; j++) z[j] = r1[j];
+      solve_lower<R>(g, s.L, n, z, A);
+      multiply_bands<R>(g, s.M_zero, bands, padded(n), z, w, A, B);
+      for (int r = 0; r < R; r++)
+        for (index_t k = 0; k < rows; k++) w[r * B + k] -= r2[r * B + k] * s.norm_zero[k];
+      solve_lower<R>(g, gram, rows, w, B);
+      solve_lower_transposed<R>(g, gram, rows, w, B);
+      subtract_transposed<R>(g, s.M_zero, bands, padded(n), w, z, B, A);
+      solve_lower_transposed<R>(g, s.L, n, z, A);
+      for (int r = 0; r < R; r++) {
+        const Mask<T> moves = lane_mask<T>(open[r]);
+        for (index_t j = r * A; j < r * A + n; j++) u[j] += select(moves, z[j], T{});
+        for (index_t k = 0; k < rows; k++) t[r * B + k] += select(moves, T(w[r * B + k] * s.norm_zero[k]), T{});
+      }
+      multiply_symmetric<R>(g, P, tiles(n), u, A, Pu, A);
+      multiply_bands<R>(g, this->A, bands, padded(n), u, r2, A, B);
+      for (index_t j = 0; j < R * A; j++) minus_At[j] = T{};
+      subtract_transposed<R>(g, this->A, bands, padded(n), t, minus_At, B, A);
+      for (int r = 0; r < R; r++) {
+        const T error = residual(r * A, r * B, e1 + r * e1_apart, e2 + r * e2_apart);
+        open[r] &= ~lane_bits<T>(error <= broadcast<T>(kSettled));
+        if (round < kRounds) continue;
+        good[r] &= ~(open[r] & ~lane_bits<T>(error <= broadcast<T>(kFailed)));
+        open[r] = 0;
+      }
+    }
+  }
+  template <int R>
+  static bool any_open(const unsigned (&open)[R]) {
+    unsigned some = 0;
+    for (int r = 0; r < R; r++) some |= open[r];
+    return some != 0;
   }
 
   // The factor of M Mᵀ, whose rows have length one or, where there is none, zero. Returns the lanes where they are
   // independent enough for refinement to make up for the square.
-  Mask<T> factorise_gram(index_t rows) {
+  Mask<T> factorise_gram() {
     const index_t blocks = tiles(rows), columns = padded(n);
     const T one = broadcast<T>(1);
     T smallest = one;
@@ -135,34 +170,19 @@ struct WorkingSetSystem {
     return smallest > broadcast<T>(kDependentRows);
   }
 
-  // r1 = e1 − P u − Aᵀt and r2 = e2 − A u; their size relative to the terms, in the metric of P.
-  template <class RowSources>
-  T residual(const double* const* P, RowSources row_sources, index_t rows, const T* e1, const T* e2) {
-    const double* src[W];
-    T *Pu = s.Px, *At = s.Ay;
-    for (index_t j = 0; j < padded(n); j++) At[j] = T{};
-    for (index_t i = 0; i < n; i += kTile) {
-      for (index_t r = 0; r < kTile; r++) {
-        for (int l = 0; l < W; l++) src[l] = i + r < n ? P[l] + (i + r) * n : zeros;
-        interleave(src, n, band + r, index_t(kTile));
-      }
-      band_products<T, T>(band, n, u, Pu + i, nullptr, nullptr);
-    }
+  // r1 = e1 − P u − Aᵀt and r2 = e2 − A u, which r2 holds, of the right-hand side that begins at those places; their
+  // size relative to the terms, in the metric of P.
+  T residual(index_t at, index_t rows_at, const T* e1, const T* e2) {
+    T *const r1 = this->r1 + at, *const r2 = this->r2 + rows_at;
+    const T *const u = this->u + at, *const Pu = this->Pu + at, *const minus_At = this->minus_At + at;
     T size{}, error{}, extent{}, row_size{}, row_error{};
-    for (index_t k = 0; k < rows; k += kTile) {
-      for (index_t r = 0; r < kTile; r++) {
-        row_sources(k + r, src);
-        interleave(src, n, band + r, index_t(kTile));
-      }
-      band_products<T, T>(band, n, u, r2 + k, t + k, At);
-    }
     for (index_t j = 0; j < n; j++) {
-      const T r = e1[j] - Pu[j] - At[j];
+      const T r = e1[j] - Pu[j] + minus_At[j];
       r1[j] = r;
-      const T terms = maximum(maximum(absolute(e1[j]), absolute(Pu[j])), absolute(At[j]));
+      const T terms = maximum(maximum(absolute(e1[j]), absolute(Pu[j])), absolute(minus_At[j]));
       size = maximum(T(terms * s.column_size[j]), size);
       error = maximum(T(absolute(r) * s.column_size[j]), error);
-      extent = maximum(T(absolute(u[j]) / s.column_size[j]), extent);
+      extent = maximum(T(absolute(u[j]) * reach[j]), extent);
     }
     for (index_t k = 0; k < rows; k++) {
       const T r = e2[k] - r2[k];

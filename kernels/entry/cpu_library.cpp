@@ -245,18 +245,18 @@ int gd_solve(const gd_problem* problem, const gd_settings* settings, const gd_te
   return GD_OUT_OF_MEMORY;
 }
 
-int gd_jvp(const gd_problem* problem, const gd_settings* settings, const gd_point* point, const gd_tensor* P_dot,
-           const gd_tensor* q_dot, const gd_tensor* A_dot, const gd_tensor* b_dot, gd_tensor* x_dot, gd_tensor* y_dot,
-           gd_tensor* s_dot, gd_tensor* obj_dot, gd_report* report) try {
+int gd_jvp(const gd_problem* problem, const gd_settings* settings, const gd_point* point, int64_t directions,
+           const gd_tensor* P_dot, const gd_tensor* q_dot, const gd_tensor* A_dot, const gd_tensor* b_dot,
+           gd_tensor* x_dot, gd_tensor* y_dot, gd_tensor* s_dot, gd_tensor* obj_dot, gd_report* report) try {
   const RowOrder order(*problem);
   if (report) *report = {-1, 0, 0, 0, 0, 0, 0.0};
-  if (!order.valid) return GD_BAD_ARGUMENT;
+  if (!order.valid || directions < 1) return GD_BAD_ARGUMENT;
   if (problem->batch == 0) return GD_OK;
   const Variant& v = *current_variant().load();
-  const Sensitivity job{problem,          order.rows,     point,          present(P_dot), present(q_dot),
-                        present(A_dot),   present(b_dot), present(x_dot), present(y_dot), present(s_dot),
-                        present(obj_dot), nullptr,        nullptr,        nullptr,        nullptr,
-                        settings->method};
+  const Sensitivity job{
+      problem,        order.rows,     point,          present(P_dot),   present(q_dot),   present(A_dot),
+      present(b_dot), present(x_dot), present(y_dot), present(s_dot),   present(obj_dot), nullptr,
+      nullptr,        nullptr,        nullptr,        settings->method, directions,       0};
   return for_each_chunk(*problem, std::max(1, settings->threads), kSensitivityChunk,
                         v.sensitivity_bytes(problem, order.rows, job.method),
                         layout_key(*problem, v, 1, job.method, kSensitivityChunk), report,
@@ -267,23 +267,23 @@ int gd_jvp(const gd_problem* problem, const gd_settings* settings, const gd_poin
   return GD_OUT_OF_MEMORY;
 }
 
-int gd_vjp(const gd_problem* problem, const gd_settings* settings, const gd_point* point, const gd_tensor* x_bar,
-           const gd_tensor* y_bar, const gd_tensor* s_bar, const gd_tensor* obj_bar, gd_tensor* P_bar, gd_tensor* q_bar,
-           gd_tensor* A_bar, gd_tensor* b_bar, gd_report* report) try {
+int gd_vjp(const gd_problem* problem, const gd_settings* settings, const gd_point* point, int64_t directions,
+           const gd_tensor* x_bar, const gd_tensor* y_bar, const gd_tensor* s_bar, const gd_tensor* obj_bar,
+           gd_tensor* P_bar, gd_tensor* q_bar, gd_tensor* A_bar, gd_tensor* b_bar, gd_report* report) try {
   const RowOrder order(*problem);
   if (report) *report = {-1, 0, 0, 0, 0, 0, 0.0};
-  if (!order.valid) return GD_BAD_ARGUMENT;
+  if (!order.valid || directions < 1) return GD_BAD_ARGUMENT;
   const Variant& v = *current_variant().load();
   const long n = problem->n, m = problem->m;
-  const Sensitivity job{problem,          order.rows,     point,          present(P_bar), present(q_bar),
-                        present(A_bar),   present(b_bar), present(x_bar), present(y_bar), present(s_bar),
-                        present(obj_bar), nullptr,        nullptr,        nullptr,        nullptr,
-                        settings->method};
   const gd_tensor* outputs[4] = {P_bar, q_bar, A_bar, b_bar};
   const long sizes[4] = {n * n, n, m * n, m}, columns[4] = {n, 1, n, 1};
   long offset[5] = {0, 0, 0, 0, 0};
   for (int i = 0; i < 4; i++) offset[i + 1] = offset[i] + (shared(outputs[i]) ? sizes[i] : 0);
-  std::vector<double> total(offset[4], 0.0);
+  const Sensitivity job{problem,          order.rows,     point,          present(P_bar), present(q_bar),
+                        present(A_bar),   present(b_bar), present(x_bar), present(y_bar), present(s_bar),
+                        present(obj_bar), nullptr,        nullptr,        nullptr,        nullptr,
+                        settings->method, directions,     offset[4]};
+  std::vector<double> total(directions * offset[4], 0.0);
   OrderedSum ordered;
   std::atomic<bool> short_of_memory{false};
   int result = GD_OK;
@@ -296,7 +296,7 @@ int gd_vjp(const gd_problem* problem, const gd_settings* settings, const gd_poin
                                 if (memory) v.vjp(job, memory, begin, end, counters);
                                 return;
                               }
-                              const Memory partial(8 * offset[4]);
+                              const Memory partial(8 * long(total.size()));
                               double* sum = reinterpret_cast<double*>(partial.data);
                               if (!sum) short_of_memory = true;
                               Sensitivity mine = job;
@@ -313,9 +313,12 @@ int gd_vjp(const gd_problem* problem, const gd_settings* settings, const gd_poin
     if (short_of_memory) return GD_OUT_OF_MEMORY;
   }
   for (int i = 0; i < 4; i++) {
-    for (long k = 0; k < offset[i + 1] - offset[i]; k++) {
-      const gd_tensor& t = *outputs[i];
-      store(t, problem->dtype, k / columns[i] * t.row + k % columns[i] * t.col, total[offset[i] + k]);
+    for (long d = 0; d < directions; d++) {
+      for (long k = 0; k < offset[i + 1] - offset[i]; k++) {
+        const gd_tensor& t = *outputs[i];
+        const long place = d * t.direction + k / columns[i] * t.row + k % columns[i] * t.col;
+        store(t, problem->dtype, place, total[d * offset[4] + offset[i] + k]);
+      }
     }
   }
   return result;

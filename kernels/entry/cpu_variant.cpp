@@ -73,27 +73,30 @@ static long sensitivity_bytes(const gd_problem* p, const Rows& r, int method) {
   return general + long(ChunkSensitivity<double4>::bytes(s, true));
 }
 
-// `direction`: calls jvp or vjp of what it is given.
-template <class Direction>
-static void sensitivity(const Sensitivity& job, char* memory, long begin, long end, Counters& counters,
-                        Direction direction) {
+// `mode`: calls jvp or vjp of what it is given.
+template <class Mode>
+static void sensitivity(const Sensitivity& job, char* memory, long begin, long end, Counters& counters, Mode mode) {
   const gd_problem& p = *job.problem;
   const Shape s = shape_of(p, job.rows);
-  index_t left[64], count = end - begin;
-  const index_t* todo = nullptr;
-  if (by_working_set(p, s, job.method)) {
-    using Chunk = ChunkSensitivity<double4>;
-    Chunk chunk(job, memory, counters, true);
-    count = direction(chunk, Chunk::Todo{nullptr, begin, count}, left);
-    memory += Chunk::bytes(s, true);
-    if (count == 0) return;
-    todo = left;
+  for (index_t first = 0; first < job.directions; first += kDirectionsAtOnce) {
+    LeftOver left[64];
+    index_t count = end - begin;
+    const LeftOver* todo = nullptr;
+    char* rest = memory;
+    if (by_working_set(p, s, job.method)) {
+      using Chunk = ChunkSensitivity<double4>;
+      Chunk chunk(job, first, memory, counters, true);
+      count = mode(chunk, Chunk::Todo{nullptr, begin, count}, left);
+      rest += Chunk::bytes(s, true);
+      if (count == 0) continue;
+      todo = left;
+    }
+    with_width(s, [&](auto t, auto) {
+      using Chunk = ChunkSensitivity<decltype(t)>;
+      Chunk chunk(job, first, rest, counters, false);
+      mode(chunk, typename Chunk::Todo{todo, begin, count}, static_cast<LeftOver*>(nullptr));
+    });
   }
-  with_width(s, [&](auto t, auto) {
-    using Chunk = ChunkSensitivity<decltype(t)>;
-    Chunk chunk(job, memory, counters, false);
-    direction(chunk, typename Chunk::Todo{todo, begin, count}, static_cast<index_t*>(nullptr));
-  });
 }
 
 static void solve(const Solve& job, char* memory, long begin, long end, Counters& counters) {
@@ -120,12 +123,12 @@ static void solve(const Solve& job, char* memory, long begin, long end, Counters
 
 static void jvp(const Sensitivity& job, char* memory, long begin, long end, Counters& counters) {
   sensitivity(job, memory, begin, end, counters,
-              [](auto& chunk, auto todo, index_t* left) { return chunk.jvp(todo, left); });
+              [](auto& chunk, auto todo, LeftOver* left) { return chunk.jvp(todo, left); });
 }
 
 static void vjp(const Sensitivity& job, char* memory, long begin, long end, Counters& counters) {
   sensitivity(job, memory, begin, end, counters,
-              [](auto& chunk, auto todo, index_t* left) { return chunk.vjp(todo, left); });
+              [](auto& chunk, auto todo, LeftOver* left) { return chunk.vjp(todo, left); });
 }
 
 // Multiply–adds on independent registers: what one core does at best, for fractions of peak. Named variables, as an

@@ -24,7 +24,7 @@ typedef unsigned long long uint64_t;
 extern "C" {
 #endif
 
-#define GD_ABI_VERSION 4
+#define GD_ABI_VERSION 5
 
 #if defined(__GNUC__)
 #define GD_API __attribute__((visibility("default")))
@@ -32,10 +32,11 @@ extern "C" {
 #define GD_API
 #endif
 
-/* A view [batch, row, col]; vectors use batch and row, scalars per problem use batch alone. data == NULL: absent. */
+/* A view [batch, row, col]; vectors use batch and row, scalars per problem use batch alone. data == NULL: absent.
+ * Tangents and cotangents are views [direction, batch, row, col]; a stride of 0 is one for all directions. */
 typedef struct gd_tensor {
   void* data;
-  int64_t batch, row, col;
+  int64_t batch, row, col, direction;
 } gd_tensor;
 
 enum gd_dtype { GD_FLOAT64 = 0, GD_FLOAT32 = 1 };
@@ -131,15 +132,16 @@ enum gd_gpu_kernel { GD_GPU_SOLVE = 0, GD_GPU_CAREFUL = 1, GD_GPU_JVP = 2, GD_GP
 GD_API int gd_solve(const gd_problem*, const gd_settings*, const gd_tensor* warm_x, const gd_tensor* warm_y,
                     const gd_tensor* warm_s, gd_solution*, gd_report*);
 
-/* Forward mode: tangents of the data in (any may be absent), tangents of x, y, s, obj out (any may be absent). */
-GD_API int gd_jvp(const gd_problem*, const gd_settings*, const gd_point*, const gd_tensor* P_dot,
+/* Forward mode: tangents of the data in (any may be absent), tangents of x, y, s, obj out (any may be absent), for so
+ * many directions, at least one, of which each gets the bits that it gets alone. */
+GD_API int gd_jvp(const gd_problem*, const gd_settings*, const gd_point*, int64_t directions, const gd_tensor* P_dot,
                   const gd_tensor* q_dot, const gd_tensor* A_dot, const gd_tensor* b_dot, gd_tensor* x_dot,
                   gd_tensor* y_dot, gd_tensor* s_dot, gd_tensor* obj_dot, gd_report*);
 
 /* Reverse mode: cotangents of x, y, s, obj in (any may be absent), cotangents of the data out. An absent output is not
  * computed; an output with batch stride 0 receives the sum over the batch, added up in the order of the problems
  * whatever the number of threads. */
-GD_API int gd_vjp(const gd_problem*, const gd_settings*, const gd_point*, const gd_tensor* x_bar,
+GD_API int gd_vjp(const gd_problem*, const gd_settings*, const gd_point*, int64_t directions, const gd_tensor* x_bar,
                   const gd_tensor* y_bar, const gd_tensor* s_bar, const gd_tensor* obj_bar, gd_tensor* P_bar,
                   gd_tensor* q_bar, gd_tensor* A_bar, gd_tensor* b_bar, gd_report*);
 

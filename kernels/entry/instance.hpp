@@ -20,7 +20,7 @@ GD_HD void write(const gd_tensor& t, int dtype, index_t offset, double value) {
     static_cast<float*>(t.data)[offset] = float(value);
 }
 GD_HD void write(void* data, int dtype, index_t offset, double value) {
-  if (data) write(gd_tensor{data, 0, 0, 0}, dtype, offset, value);
+  if (data) write(gd_tensor{data, 0, 0, 0, 0}, dtype, offset, value);
 }
 
 // out[i] = row i, strided source of either type.

@@ -1,4 +1,5 @@
-// jvp and vjp of a run of problems on one thread, W at a time (derivative/sensitivity.cuh).
+// jvp and vjp of a run of problems on one thread, W at a time (derivative/sensitivity.cuh). A pack is loaded and
+// factorised once for all directions, which are then solved for side by side: none depends on another.
 //
 // An inactive inequality takes no part in the linearised system: its multiplier stays zero and its slack follows x. So
 // a lane holds the rows of the other cones and, behind them, its problem's active inequalities only.
@@ -12,11 +13,23 @@ namespace GD_NAMESPACE {
 
 using gpudiff_entry::Sensitivity;
 
+// Directions are worked off so many at a time; a problem that the working set leaves to the general system notes which
+// of them in one word. Factorising anew for the next ones costs little then.
+constexpr index_t kDirectionsAtOnce = 64;
+
+struct LeftOver {
+  index_t problem;
+  uint64_t directions;  // bit d: the d-th of the `kDirectionsAtOnce`
+};
+
 template <class T>
 struct ChunkSensitivity {
   static constexpr int W = Scalar<T>::lanes;
   using R = Real<T>;
-  const Sensitivity& job;
+  const Sensitivity& call;
+  Sensitivity job;      // the call as it looks in one direction, see `aim`
+  gd_tensor aimed[8];   // the tensors of that
+  index_t first, last;  // directions
   const gd_problem& problem;
   const gd_point& point;
   Counters& counters;
@@ -30,6 +43,7 @@ struct ChunkSensitivity {
   double *x, *y, *s;            // [W, n], [W, m], [m] the points, in their own units and the kernel's row order
   double *e1, *e2;              // [W, n], [W, m] right-hand sides, then solutions, by the lanes' rows
   double *column, *row_values;  // [n], [m] scratch
+  double* gradient;             // [n or m, n] scratch
   index_t *slot, *row_at;       // [W, m] the lane's row that holds row k, and back; −1: none
   index_t* cone_start;          // [second-order cones, PSD cones] first row in the lane's order
 
@@ -37,7 +51,7 @@ struct ChunkSensitivity {
     Carver<T> memory{base, 0};
     MapState<T> m;
     m.w.carve(s, memory, memory, false);
-    m.carve(s, memory, true);
+    m.carve(s, memory, true, kSideBySide);
     if (self) self->map = m;
     return memory.used;
   }
@@ -51,6 +65,7 @@ struct ChunkSensitivity {
     double *x = memory.take(W * s.n), *y = memory.take(W * s.m()), *slacks = memory.take(s.m());
     double *e1 = memory.take(W * s.n), *e2 = memory.take(W * s.m());
     double *column = memory.take(s.n), *row_values = memory.take(s.m());
+    double* gradient = memory.take((s.n > s.m() ? s.n : s.m()) * s.n);
     index_t* slot = reinterpret_cast<index_t*>(memory.take(W * s.m()));
     index_t* row_at = reinterpret_cast<index_t*>(memory.take(W * s.m()));
     index_t* cone_start =
@@ -59,7 +74,7 @@ struct ChunkSensitivity {
       for (int i = 0; i < W; i++) self->instances[i] = instances[i];
       self->x = x, self->y = y, self->s = slacks;
       self->e1 = e1, self->e2 = e2;
-      self->column = column, self->row_values = row_values;
+      self->column = column, self->row_values = row_values, self->gradient = gradient;
       self->slot = slot;
       self->row_at = row_at;
       self->cone_start = cone_start;
@@ -75,10 +90,12 @@ struct ChunkSensitivity {
            (by_working_set ? WorkingSetSystem<T>::carve(nullptr, s.n, s.m(), nullptr) : 0) + 64;
   }
 
-  ChunkSensitivity(const Sensitivity& job_, char* memory, Counters& counters_, bool by_working_set_)
-      : job(job_), problem(*job_.problem), point(*job_.point), counters(counters_),
-        shape(shape_of(*job_.problem, job_.rows)), n(shape.n), m(shape.m()), type(job_.problem->dtype),
-        by_working_set(by_working_set_) {
+  // For the directions from `first` on that are worked off together.
+  ChunkSensitivity(const Sensitivity& call_, index_t first_, char* memory, Counters& counters_, bool by_working_set_)
+      : call(call_), job(call_), first(first_),
+        last(call_.directions - first_ < kDirectionsAtOnce ? call_.directions : first_ + kDirectionsAtOnce),
+        problem(*call_.problem), point(*call_.point), counters(counters_), shape(shape_of(*call_.problem, call_.rows)),
+        n(shape.n), m(shape.m()), type(call_.problem->dtype), by_working_set(by_working_set_) {
     carve_packs(shape, this, reinterpret_cast<T*>(memory));
     carve_doubles(shape, this, reinterpret_cast<double*>(memory + pack_bytes(shape)));
     if (by_working_set)
@@ -95,6 +112,24 @@ struct ChunkSensitivity {
     rows.semidefinite_start = semidefinite_start;
     rows.triple_start -= rows.nonnegative;
     rows.nonnegative_start = m - rows.nonnegative;
+  }
+
+  // Makes `job` that of direction d.
+  void aim(index_t d) {
+    static constexpr const gd_tensor* Sensitivity::* kTensors[] = {&Sensitivity::P, &Sensitivity::q,  &Sensitivity::A,
+                                                                   &Sensitivity::b, &Sensitivity::x,  &Sensitivity::y,
+                                                                   &Sensitivity::s, &Sensitivity::obj};
+    static constexpr double* Sensitivity::* kSums[] = {&Sensitivity::P_sum, &Sensitivity::q_sum, &Sensitivity::A_sum,
+                                                       &Sensitivity::b_sum};
+    gd_tensor* to = aimed;
+    for (const auto tensor : kTensors) {
+      if (!(call.*tensor)) continue;
+      *to = *(call.*tensor);
+      to->data = static_cast<char*>(to->data) + d * to->direction * (type == GD_FLOAT64 ? 8 : 4);
+      job.*tensor = to++;
+    }
+    for (const auto sum : kSums)
+      if (call.*sum) job.*sum = call.*sum + d * call.sum_words;
   }
 
   // The rows of a pack: as many active inequalities as the lane with the most has.
@@ -161,7 +196,6 @@ struct ChunkSensitivity {
   void pad(int lane, index_t first, index_t end) {
     for (index_t at = first; at < end; at++) {
       row_at[lane * m + at] = -1;
-      e2[lane * m + at] = 0;
       if (!by_working_set) set_lane(map.v[at], lane, R(-1));
     }
   }
@@ -174,17 +208,18 @@ struct ChunkSensitivity {
       if (k < job.rows.zero || vector(point.y, i, row(k)) > 0) prefetch_rows(problem, problem.A, i, row(k), 1);
   }
 
-  // Problems of a chunk: those at `todo`, or all from `begin` on if that is null.
+  // Problems of a chunk: those at `todo`, or all from `begin` on, in all directions, if that is null.
   struct Todo {
-    const index_t* todo;
+    const LeftOver* todo;
     index_t begin, count;
-    index_t operator[](index_t k) const { return todo ? todo[k] : begin + k; }
+    LeftOver operator[](index_t k) const { return todo ? todo[k] : LeftOver{begin + k, ~uint64_t(0)}; }
   };
 
-  // Returns how many problems are left to the general system, their numbers in `left`.
+  // Returns how many problems are left to the general system, which is said in `left`.
   template <class Load, class Unload, class Skip>
-  index_t run(Todo todo, index_t* left, Load load_right, Unload unload, Skip skip) {
-    index_t of[W], rows[W], n_left = 0;
+  index_t run(Todo todo, LeftOver* left, Load load_right, Unload unload, Skip skip) {
+    LeftOver of[W];
+    index_t rows[W], n_left = 0;
     const index_t fixed = map.w.shape.rows.nonnegative_start;
     for (index_t next = 0; next < todo.count;) {
       T flags{};
@@ -192,66 +227,135 @@ struct ChunkSensitivity {
       index_t most = 0;
       Scatter<T> scatter;
       for (; used < W && next < todo.count; next++) {
-        const index_t active = load(todo[next], used);
+        const LeftOver item = todo[next];
+        const index_t active = load(item.problem, used);
         if (active < 0) {
-          skip(todo[next]);
+          for (index_t d = first; d < last; d++) {
+            aim(d);
+            skip(item.problem);
+          }
           continue;
         }
         if (by_working_set && fixed + active > working_set.room) {
-          left[n_left++] = todo[next];
+          left[n_left++] = item;
           continue;
         }
         most = active > most ? active : most;
-        load_right(instances[used], todo[next], used);
         scatter.add(used, &instances[used], row_at + used * m);
         set_lane(flags, used, R(1));
         rows[used] = fixed + active;
-        of[used++] = next;
+        of[used++] = item;
       }
       if (!used) break;
-      for (index_t k = next; k < todo.count && k < next + W; k++) prefetch(todo[k]);
+      for (index_t k = next; k < todo.count && k < next + W; k++) prefetch(todo[k].problem);
       set_active(most);
       const index_t all = fixed + most;
-      double *right_x[W], *right_y[W];
-      for (int lane = 0; lane < W; lane++) {
-        if (lane < used) pad(lane, rows[lane], all);
-        const int from = lane < used ? lane : 0;
-        right_x[lane] = e1 + from * n;
-        right_y[lane] = e2 + from * m;
-      }
-      interleave(right_x, n, map.e1, index_t(1));
-      interleave(right_y, all, map.e2, index_t(1));
-      for (index_t k = all; k < padded(all); k++) map.e2[k] = T{};
+      for (int lane = 0; lane < used; lane++) pad(lane, rows[lane], all);
       unsigned good = (1u << used) - 1u;
-      const T *u = map.u, *t = map.t;
       if (by_working_set) {
-        good = working_set.solve(instances, used, row_at, m, all, map.e1, map.e2);
-        u = working_set.u;
-        t = working_set.t;
+        good = working_set.factorise(instances, used, row_at, m, all);
       } else {
         scatter.matrix(map.w.A, map.w.shape.m(), n);
         scatter.objective(map.w);
-        solve_sensitivity(Alone{}, map, flags != T{});
+        factorise_sensitivity(Alone{}, map);
       }
-      deinterleave(u, n, right_x, used);
-      deinterleave(t, all, right_y, used);
       counters.newton += used;
-      counters.flops +=
-          used * (factor_flops(map.w.shape) + 3 * (solve_flops(map.w.shape) + product_flops(map.w.shape)));
-      // In the problems' order, so that sums over a shared argument are deterministic.
-      for (int lane = 0; lane < used; lane++) {
-        if (good >> lane & 1u)
-          unload(todo[of[lane]], lane);
+      counters.flops += used * factor_flops(map.w.shape);
+      uint64_t failed[W] = {};
+      for (index_t d = first; d < last;) {
+        const auto solve_some = [&](auto sides) {
+          constexpr int S = decltype(sides)::value;
+          index_t direction[S];
+          unsigned asked[S], done[S];
+          for (int side = 0; side < S; side++) {
+            direction[side] = d++;
+            asked[side] = 0;
+            for (int lane = 0; lane < used; lane++)
+              asked[side] |= of[lane].directions & bit_of(direction[side]) ? 1u << lane : 0u;
+            done[side] = asked[side] & good;
+            aim(direction[side]);
+            for (int lane = 0; lane < used; lane++)
+              load_side(of[lane].problem, lane, all, asked[side] >> lane & 1u, load_right);
+            put_sides(side, used, all);
+          }
+          solve(done, flags != T{});
+          counters.flops += S * 3 * used * (solve_flops(map.w.shape) + product_flops(map.w.shape));
+          for (int side = 0; side < S; side++) {
+            aim(direction[side]);
+            take_sides(side, used, all);
+            // In the problems' order, so that sums over a shared argument are deterministic.
+            for (int lane = 0; lane < used; lane++) {
+              if (done[side] >> lane & 1u)
+                unload(of[lane].problem, lane);
+              else if (asked[side] >> lane & 1u)
+                failed[lane] |= bit_of(direction[side]);
+            }
+          }
+        };
+        if (last - d >= kSideBySide)
+          solve_some(Sides<kSideBySide>{});
         else
-          left[n_left++] = todo[of[lane]];
+          solve_some(Sides<1>{});
       }
+      for (int lane = 0; lane < used; lane++)
+        if (failed[lane]) left[n_left++] = {of[lane].problem, failed[lane]};
     }
     return n_left;
   }
 
+  template <int S>
+  struct Sides {
+    static constexpr int value = S;
+  };
+  uint64_t bit_of(index_t direction) const { return uint64_t(1) << (direction - first); }
+
+  // A lane's right-hand side; zeros where it is not asked for, and in rows that only others have.
+  template <class Load>
+  void load_side(index_t i, int lane, index_t all, bool asked, Load load_right) {
+    for (index_t at = 0; at < all; at++) e2[lane * m + at] = 0;
+    if (asked) return load_right(instances[lane], i, lane);
+    for (index_t j = 0; j < n; j++) e1[lane * n + j] = 0;
+  }
+
+  // From e1 and e2 to the right-hand side of that number.
+  void put_sides(int side, int used, index_t all) {
+    double *right_x[W], *right_y[W];
+    sides(used, right_x, right_y);
+    for (int lane = used; lane < W; lane++) right_x[lane] = e1, right_y[lane] = e2;
+    T* const rows = map.e2 + side * map.w.shape.row_words();
+    interleave(right_x, n, map.e1 + side * shape.columns(), index_t(1));
+    interleave(right_y, all, rows, index_t(1));
+    for (index_t k = all; k < padded(all); k++) rows[k] = T{};
+  }
+  // And the solution from there to e1 and e2.
+  void take_sides(int side, int used, index_t all) {
+    double *right_x[W], *right_y[W];
+    sides(used, right_x, right_y);
+    const T* const u = by_working_set ? working_set.u + side * working_set.apart() : map.u + side * shape.columns();
+    const T* const t =
+        by_working_set ? working_set.t + side * working_set.rows_apart() : map.t + side * map.w.shape.row_words();
+    deinterleave(u, n, right_x, used);
+    deinterleave(t, all, right_y, used);
+  }
+  // Where those of each lane begin.
+  void sides(int lanes, double** right_x, double** right_y) const {
+    for (int lane = 0; lane < lanes; lane++) {
+      right_x[lane] = e1 + lane * n;
+      right_y[lane] = e2 + lane * m;
+    }
+  }
+  // Solves for S right-hand sides in the lanes of `good`, where those remain in which that went well.
+  template <int S>
+  void solve(unsigned (&good)[S], Mask<T> live) {
+    if (by_working_set)
+      working_set.solve(good, map.e1, shape.columns(), map.e2, map.w.shape.row_words());
+    else
+      solve_sensitivity<S>(Alone{}, map, live);
+  }
+
   // ------------------------------------------------------------------------------------------ forward
 
-  index_t jvp(Todo todo, index_t* left) {
+  index_t jvp(Todo todo, LeftOver* left) {
     return run(
         todo, left, [&](Instance& p, index_t i, int lane) { load_tangent(p, i, lane); },
         [&](index_t i, int lane) { write_tangent(i, lane); },
@@ -342,7 +446,7 @@ struct ChunkSensitivity {
 
   // ------------------------------------------------------------------------------------------ reverse
 
-  index_t vjp(Todo todo, index_t* left) {
+  index_t vjp(Todo todo, LeftOver* left) {
     const index_t n_left = run(
         todo, left, [&](Instance& p, index_t i, int lane) { load_cotangent(p, i, lane); },
         [&](index_t i, int lane) { write_cotangent(i, lane); }, [&](index_t i) { write_zeros(i); });
@@ -362,25 +466,24 @@ struct ChunkSensitivity {
       if (s_bar != 0)
         for (index_t j = 0; j < n; j++) right[j] -= instance.A[k * n + j] * s_bar;
     }
-    for (index_t k = 0; k < m; k++) {
+    for (index_t k = 0; job.y && k < m; k++) {
       const index_t at = slot[lane * m + k];
-      if (at < 0) continue;
-      const double y_bar = job.y && !instance.absent[k] ? vector(*job.y, i, row(k)) : 0.0;
-      right_rows[at] = y_bar * instance.E[k] / instance.c;
+      if (at >= 0 && !instance.absent[k]) right_rows[at] = vector(*job.y, i, row(k)) * instance.E[k] / instance.c;
     }
-    for (index_t j = 0; j < n; j++) right[j] *= instance.D[j];
+    const double* const D = instance.D;
+    for (index_t j = 0; j < n; j++) right[j] *= D[j];
   }
 
   void write_cotangent(index_t i, int lane) {
     Instance& instance = instances[lane];
     const double *x = this->x + lane * n, *y = this->y + lane * m;
-    double *a = e1 + lane * n, *cv = row_values;
+    // Local, so that the loops over them are SIMD.
+    double *const a = e1 + lane * n, *const cv = row_values, *const b = instance.row;
+    const double *const D = instance.D, *const E = instance.E, *const w_rows = e2 + lane * m, c = instance.c;
+    const index_t* const slots = slot + lane * m;
     const double objective = job.obj ? vector(*job.obj, i, 0) : 0.0;
-    for (index_t j = 0; j < n; j++) a[j] *= instance.D[j] * instance.c;
-    for (index_t k = 0; k < m; k++) {
-      const index_t at = slot[lane * m + k];
-      cv[k] = at < 0 ? 0.0 : e2[lane * m + at] * instance.E[k];
-    }
+    for (index_t j = 0; j < n; j++) a[j] *= D[j] * c;
+    for (index_t k = 0; k < m; k++) cv[k] = slots[k] < 0 ? 0.0 : w_rows[slots[k]] * E[k];
     if (job.s)
       for (index_t k = job.rows.zero; k < m; k++)
         if (!absent(i, k)) cv[k] += vector(*job.s, i, row(k));
@@ -388,39 +491,43 @@ struct ChunkSensitivity {
     if (job.P) {
       double* const w = column;
       for (index_t j = 0; j < n; j++) w[j] = 0.25 * objective * x[j] - 0.5 * a[j];
-      const Gradient out(*this, *job.P, job.P_sum, i, n, instance.P_copy);
+      const Gradient out(*this, *job.P, job.P_sum, i, n);
       symmetric_outer_product(x, w, n, [&](index_t r) { return out.row(r); });
       out.finish();
     }
     if (job.q) {
-      for (index_t j = 0; j < n; j++) column[j] = objective * x[j] - a[j];
-      emit_vector(*job.q, job.q_sum, i, n, column);
+      double* const w = column;
+      for (index_t j = 0; j < n; j++) w[j] = objective * x[j] - a[j];
+      emit_vector(*job.q, job.q_sum, i, n, w);
     }
     if (job.A) {
-      const Gradient out(*this, *job.A, job.A_sum, i, m, instance.A_copy);
+      const Gradient out(*this, *job.A, job.A_sum, i, m);
       for (index_t k = 0; k < m; k++) combine_row(objective * y[k] - cv[k], x, y[k], a, n, out.row(row(k)));
       out.finish();
     }
     if (job.b) {
-      for (index_t k = 0; k < m; k++) instance.row[row(k)] = cv[k] - objective * y[k];
-      emit_vector(*job.b, job.b_sum, i, m, instance.row);
+      if (job.rows.in_order)
+        for (index_t k = 0; k < m; k++) b[k] = cv[k] - objective * y[k];
+      else
+        for (index_t k = 0; k < m; k++) b[row(k)] = cv[k] - objective * y[k];
+      emit_vector(*job.b, job.b_sum, i, m, b);
     }
   }
 
   // A problem's gradient of a matrix of `count` rows of n: written where it belongs, or to a buffer first, if there are
   // sums to be formed, numbers to be rounded, or more to be written in all than a cache holds.
   struct Gradient {
-    static constexpr index_t kStreamed = index_t(1) << 21;  // numbers in the whole batch
+    static constexpr index_t kStreamed = index_t(1) << 21;  // numbers in the whole call
     ChunkSensitivity& chunk;
     const gd_tensor& t;
     double *sum, *place, *buffer;
     index_t i, count, n;
     bool streamed;
 
-    Gradient(ChunkSensitivity& chunk_, const gd_tensor& t_, double* sum_, index_t i_, index_t count_, double* buffer_)
-        : chunk(chunk_), t(t_), sum(sum_), place(nullptr), buffer(buffer_), i(i_), count(count_), n(chunk_.n) {
+    Gradient(ChunkSensitivity& chunk_, const gd_tensor& t_, double* sum_, index_t i_, index_t count_)
+        : chunk(chunk_), t(t_), sum(sum_), place(nullptr), buffer(chunk_.gradient), i(i_), count(count_), n(chunk_.n) {
       if (!sum && chunk.type == GD_FLOAT64 && t.col == 1) place = static_cast<double*>(t.data) + i * t.batch;
-      streamed = place && t.row == n && chunk.problem.batch * count * n >= kStreamed;
+      streamed = place && t.row == n && chunk.call.directions * chunk.problem.batch * count * n >= kStreamed;
     }
     double* row(index_t r) const { return place && !streamed ? place + r * t.row : buffer + r * n; }
     void finish() const {
@@ -437,11 +544,12 @@ struct ChunkSensitivity {
     }
   }
   void emit_vector(const gd_tensor& t, double* sum, index_t i, index_t count, const double* values) {
-    for (index_t j = 0; j < count; j++) {
-      if (sum)
-        sum[j] += values[j];
-      else
-        write(t, type, i * t.batch + j * t.row, values[j]);
+    if (sum) {
+      for (index_t j = 0; j < count; j++) sum[j] += values[j];
+    } else if (type == GD_FLOAT64 && t.row == 1) {
+      __builtin_memcpy(static_cast<double*>(t.data) + i * t.batch, values, count * sizeof(double));
+    } else {
+      for (index_t j = 0; j < count; j++) write(t, type, i * t.batch + j * t.row, values[j]);
     }
   }
 

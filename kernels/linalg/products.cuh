@@ -73,30 +73,39 @@ GD_HD void multiply_transposed(const Alone&, const Panels<T>& M, index_t begin, 
   }
 }
 
-// out = S v for a symmetric matrix of `blocks` tile rows.
-template <class T>
-GD_HD void multiply_symmetric(const Alone&, const SymmetricTiles<T>& S, index_t blocks, const T* v, T* out) {
+// out_r = S v_r for a symmetric matrix of `blocks` tile rows.
+template <int R, class T>
+GD_HD void multiply_symmetric(const Alone&, const SymmetricTiles<T>& S, index_t blocks, const T* v, index_t v_stride,
+                              T* out, index_t out_stride) {
   GD_NO_UNROLL for (index_t I = 0; I < blocks; I++) {
-    T even[kTile], odd[kTile];
-    GD_UNROLL for (int r = 0; r < kTile; r++) { even[r] = odd[r] = T{}; }
+    T even[R][kTile], odd[R][kTile];
+    GD_UNROLL for (int i = 0; i < R; i++) {
+      GD_UNROLL for (int r = 0; r < kTile; r++) { even[i][r] = odd[i][r] = T{}; }
+    }
+    const auto add = [&](const T& a, const T& b, int r, index_t k) {  // columns k and k + 1 of a row
+      GD_UNROLL for (int i = 0; i < R; i++) {
+        even[i][r] += a * v[i * v_stride + k];
+        odd[i][r] += b * v[i * v_stride + k + 1];
+      }
+    };
     const T* s = S.tile(I, 0);
     GD_NO_UNROLL for (index_t k = 0; k < (I + 1) * kTile; k += 2) {
-      GD_UNROLL for (int r = 0; r < kTile; r++) {
-        even[r] += s[k * kTile + r] * v[k];
-        odd[r] += s[(k + 1) * kTile + r] * v[k + 1];
-      }
+      GD_UNROLL for (int r = 0; r < kTile; r++) { add(s[k * kTile + r], s[(k + 1) * kTile + r], r, k); }
     }
     GD_NO_UNROLL for (index_t J = I + 1; J < blocks; J++) {
       const T* t = S.tile(J, I);
       GD_UNROLL for (int r = 0; r < kTile; r++) {
-        GD_UNROLL for (int j = 0; j < kTile; j += 2) {
-          even[r] += t[r * kTile + j] * v[J * kTile + j];
-          odd[r] += t[r * kTile + j + 1] * v[J * kTile + j + 1];
-        }
+        GD_UNROLL for (int j = 0; j < kTile; j += 2) { add(t[r * kTile + j], t[r * kTile + j + 1], r, J * kTile + j); }
       }
     }
-    GD_UNROLL for (int r = 0; r < kTile; r++) { out[I * kTile + r] = even[r] + odd[r]; }
+    GD_UNROLL for (int i = 0; i < R; i++) {
+      GD_UNROLL for (int r = 0; r < kTile; r++) { out[i * out_stride + I * kTile + r] = even[i][r] + odd[i][r]; }
+    }
   }
+}
+template <class T>
+GD_HD void multiply_symmetric(const Alone& g, const SymmetricTiles<T>& S, index_t blocks, const T* v, T* out) {
+  multiply_symmetric<1>(g, S, blocks, v, 0, out, 0);
 }
 
 }  // namespace GD_NAMESPACE

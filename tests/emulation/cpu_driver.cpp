@@ -44,7 +44,7 @@ class Array {
     const bool empty = batch_ * rows * columns == 0;
     storage_.assign(empty ? 0 : std::labs(item_) * (batch_ - 1) + one, std::numeric_limits<Real>::quiet_NaN());
     first_ = sign < 0 && !empty ? long(storage_.size()) - 1 : 0;
-    view = {storage_.data() + first_, shared ? 0 : item_, row_, column_};
+    view = {storage_.data() + first_, shared ? 0 : item_, row_, column_, 0};
     if (empty) view.data = &nothing_;  // not absent, but of no element
   }
   Array(const Array&) = delete;
@@ -257,13 +257,13 @@ struct Run {
         bb(B, m, 1, c.layout);
     Array<Real> xd(B, n, 1, c.layout), yd(B, m, 1, c.layout), sd(B, m, 1, c.layout), od(B, 1, 1, c.layout);
 
-    const gd_point point{{x.data(), n, 1, 1}, {y.data(), m, 1, 1}, {s.data(), m, 1, 1}, status.data()};
+    const gd_point point{{x.data(), n, 1, 1, 0}, {y.data(), m, 1, 1, 0}, {s.data(), m, 1, 1, 0}, status.data()};
     gd_tensor *P_in = c.shape.quadratic ? &Pd.view : nullptr, *P_out = c.shape.quadratic ? &Pb.view : nullptr;
     gd_report report;
-    check(gd_jvp(&problem, &settings, &point, P_in, &qd.view, &Ad.view, &bd.view, &xd.view, &yd.view, &sd.view,
+    check(gd_jvp(&problem, &settings, &point, 1, P_in, &qd.view, &Ad.view, &bd.view, &xd.view, &yd.view, &sd.view,
                  &od.view, &report) == GD_OK,
           "gd_jvp");
-    check(gd_vjp(&problem, &settings, &point, &xb.view, &yb.view, &sb.view, &ob.view, P_out, &qb.view, &Ab.view,
+    check(gd_vjp(&problem, &settings, &point, 1, &xb.view, &yb.view, &sb.view, &ob.view, P_out, &qb.view, &Ab.view,
                  &bb.view, &report) == GD_OK,
           "gd_vjp");
     double forward = 0, reverse = 0, size = 1;
@@ -292,10 +292,10 @@ struct Run {
     if (c.shape.quadratic) Pb.check_gaps();
     // Every argument may be absent.
     Array<Real> alone(B, n, 1, contiguous);
-    check(gd_vjp(&problem, &settings, &point, nullptr, &yb.view, nullptr, nullptr, nullptr, &alone.view, nullptr,
+    check(gd_vjp(&problem, &settings, &point, 1, nullptr, &yb.view, nullptr, nullptr, nullptr, &alone.view, nullptr,
                  nullptr, nullptr) == GD_OK,
           "gd_vjp of one argument");
-    check(gd_jvp(&problem, &settings, &point, nullptr, nullptr, nullptr, &bd.view, &alone.view, nullptr, nullptr,
+    check(gd_jvp(&problem, &settings, &point, 1, nullptr, nullptr, nullptr, &bd.view, &alone.view, nullptr, nullptr,
                  nullptr, nullptr) == GD_OK,
           "gd_jvp of one argument");
   }

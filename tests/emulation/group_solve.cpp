@@ -154,6 +154,7 @@ static void solve_and_differentiate(const G& g, const Planted& p, const Shape& s
 
   for (index_t j = g.rank(); j < n; j += g.size()) map.e1[j] = double((7 * j + 3) % 11) - 5;
   for (index_t k = g.rank(); k < m; k += g.size()) map.e2[k] = k < zero ? 1 : double((5 * k + 1) % 7) - 3;
+  factorise_sensitivity(g, map);
   solve_sensitivity(g, map, true);
   g.sync();
   if (g.rank() == 0) {

@@ -41,7 +41,7 @@ typedef struct gd_gpu_solve {
 } gd_gpu_solve;
 
 /* gd_jvp_kernel: tangents of P, q, A, b in, those of x, y, s, obj out. gd_vjp_kernel: cotangents of x, y, s, obj in,
- * those of P, q, A, b out. Any of them may be absent. */
+ * those of P, q, A, b out. Any of them may be absent; each is [directions, …]. */
 typedef struct gd_gpu_sensitivity {
   int64_t batch;
   gd_tensor P, q, A, b;
@@ -51,16 +51,18 @@ typedef struct gd_gpu_sensitivity {
   gd_control* control;
   char* workspace;
   /* vjp: cotangents of shared arguments (batch stride 0) are summed over `segment` consecutive problems at a time, into
-   * sums [ceil(batch / segment), words]; words = the sizes of the shared ones among P, q, A, b, one after another.
+   * sums [ceil(batch / segment), directions, words]; words = the sizes of the shared ones among P, q, A, b, one after
+   * another.
    * gd_sum_kernel adds the segments up in order. NULL: nothing is shared, and `segment` is 1. */
   double* sums;
   int64_t segment;
+  int64_t directions;
 } gd_gpu_sensitivity;
 
-/* gd_sum_kernel, one thread for each word: the shared cotangents from the sums of their segments. */
+/* gd_sum_kernel, one thread for each word of each direction: the shared cotangents from the sums of their segments. */
 typedef struct gd_gpu_sum {
   const double* sums;
-  int64_t segments, words;
+  int64_t segments, words, directions;
   gd_tensor P_dir, q_dir, A_dir, b_dir; /* those that are not shared: data NULL */
 } gd_gpu_sum;
 

@@ -1,16 +1,16 @@
 // Forward-mode derivatives of a batch on a GPU: tangents of P, q, A, b in, tangents of x, y, s and the objective out.
-// The algebra is derivative/sensitivity.cuh's.
+// The algebra is derivative/sensitivity.cuh's. A problem is loaded and factorised once for all directions.
 #pragma once
 #include "sensitivity.cuh"
 
 namespace GD_NAMESPACE {
 
 template <class G>
-GD_DEVICE void jvp(const G& g, Differentiator& d, long long index) {
+GD_DEVICE void jvp(const G& g, Differentiator& d, long long index, long long direction, bool solved) {
   const gd_gpu_sensitivity& call = d.call;
-  const Target x_dot(call.x_dir, index), y_dot(call.y_dir, index), s_dot(call.s_dir, index),
-      obj_dot(call.obj_dir, index);
-  if (!d.solved(index)) {
+  const Target x_dot(call.x_dir, index, direction), y_dot(call.y_dir, index, direction),
+      s_dot(call.s_dir, index, direction), obj_dot(call.obj_dir, index, direction);
+  if (!solved) {
     GD_NO_UNROLL for (index_t j = g.rank(); x_dot && j < GD_N; j += g.size()) x_dot.set(j, 0);
     GD_NO_UNROLL for (index_t k = g.rank(); k < kTotalRows; k += g.size()) {
       if (y_dot) y_dot.set(k, 0);
@@ -19,14 +19,13 @@ GD_DEVICE void jvp(const G& g, Differentiator& d, long long index) {
     if (obj_dot && g.rank() == 0) obj_dot.set(0, 0);
     return;
   }
-  const Problem problem(call.P, call.q, call.A, call.b, index);
-  d.load(g, problem, index);
   MapState<double>& map = d.map;
   const Kept<Quick>& kept = d.kept;
   const double *x = map.x, *y = map.y;
 
   // r₁ = −(dP x + dq + dAᵀy), r₂ = −(dA x − db); the objective's tangent by the envelope theorem on the way.
-  const View P(call.P_dir, index), q(call.q_dir, index), A(call.A_dir, index), b(call.b_dir, index);
+  const View P(call.P_dir, index, direction), q(call.q_dir, index, direction), A(call.A_dir, index, direction),
+      b(call.b_dir, index, direction);
   double objective = 0;
   GD_NO_UNROLL for (index_t j = g.rank(); j < GD_N; j += g.size()) {
     double r1 = 0;
@@ -79,6 +78,12 @@ extern "C" __global__ void __launch_bounds__(GD_THREADS, GD_MIN_BLOCKS) gd_jvp_k
   const Layout<Quick> layout(GD_GPU_JVP, structure(), GD_LEVEL, GD_GROUP);
   const Workspace memory(layout, shared, call.workspace);
   Differentiator d(call, layout, memory);
-  for_each_item(g, call.batch, &call.control->next,
-                [&](const Group& group, long long index) GD_LAMBDA { jvp(group, d, index); });
+  for_each_item(g, call.batch, &call.control->next, [&](const Group& group, long long index) GD_LAMBDA {
+    const bool solved = d.solved(index);
+    if (solved) d.factorise(group, index);
+    GD_NO_UNROLL for (long long direction = 0; direction < call.directions; direction++) {
+      group.sync();
+      jvp(group, d, index, direction, solved);
+    }
+  });
 }

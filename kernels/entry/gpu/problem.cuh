@@ -11,8 +11,8 @@ struct View {
   const Data* data;
   long long row, column;
 
-  GD_DEVICE View(const gd_tensor& t, long long index)
-      : data(static_cast<const Data*>(t.data) + index * t.batch), row(t.row), column(t.col) {}
+  GD_DEVICE View(const gd_tensor& t, long long index, long long direction = 0)
+      : data(static_cast<const Data*>(t.data) + index * t.batch + direction * t.direction), row(t.row), column(t.col) {}
   GD_DEVICE double operator()(index_t i, index_t j) const { return double(data[i * row + j * column]); }
   GD_DEVICE double operator[](index_t i) const { return double(data[i * row]); }
 };
@@ -21,8 +21,9 @@ struct Target {
   Data* data;
   long long row, column;
 
-  GD_DEVICE Target(const gd_tensor& t, long long index)
-      : data(t.data ? static_cast<Data*>(t.data) + index * t.batch : nullptr), row(t.row), column(t.col) {}
+  GD_DEVICE Target(const gd_tensor& t, long long index, long long direction = 0)
+      : data(t.data ? static_cast<Data*>(t.data) + index * t.batch + direction * t.direction : nullptr), row(t.row),
+        column(t.col) {}
   GD_DEVICE explicit operator bool() const { return data != nullptr; }
   GD_DEVICE void set(index_t i, index_t j, double value) const { data[i * row + j * column] = Data(value); }
   GD_DEVICE void set(index_t i, double value) const { data[i * row] = Data(value); }

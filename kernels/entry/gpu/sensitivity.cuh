@@ -23,9 +23,10 @@ struct Differentiator {
     return call.point.status[index] == GD_SOLVED || call.point.status[index] == GD_ALMOST_SOLVED;
   }
 
-  // Loads problem `index` and its solution.
+  // Loads problem `index` and its solution, and factorises: `map` is then ready for any number of directions.
   template <class G>
-  GD_DEVICE void load(const G& g, const Problem& problem, long long index) {
+  GD_DEVICE void factorise(const G& g, long long index) {
+    const Problem problem(call.P, call.q, call.A, call.b, index);
     char* const core = layout.core_at(memory.near, memory.far);
     g.sync();
     problem.find_absent(g, kept.absent);
@@ -47,6 +48,7 @@ struct Differentiator {
       map.v[k] = map.t[k] - slack;
     }
     g.sync();
+    factorise_sensitivity(g, map);
   }
 };
 

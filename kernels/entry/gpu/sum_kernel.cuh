@@ -7,12 +7,13 @@
 extern "C" __global__ void __launch_bounds__(GD_THREADS) gd_sum_kernel(const gd_gpu_sum call) {
   using namespace GD_NAMESPACE;
   const SumOffsets offsets(call.P_dir, call.q_dir, call.A_dir, call.b_dir);
-  const long long word = (long long)(blockIdx.x) * GD_THREADS + threadIdx.x;
-  if (word >= call.words) return;
+  const long long place = (long long)(blockIdx.x) * GD_THREADS + threadIdx.x, all = call.directions * call.words;
+  if (place >= all) return;
+  const long long direction = place / call.words, word = place % call.words;
   double sum = 0;
-  for (long long segment = 0; segment < call.segments; segment++) sum += call.sums[segment * call.words + word];
+  for (long long segment = 0; segment < call.segments; segment++) sum += call.sums[segment * all + place];
   const auto put = [&](const gd_tensor& t, long long e, int columns)
-                       GD_LAMBDA { Target(t, 0).set(index_t(e / columns), index_t(e % columns), sum); };
+                       GD_LAMBDA { Target(t, 0, direction).set(index_t(e / columns), index_t(e % columns), sum); };
   if (word < offsets.q)
     put(call.P_dir, word - offsets.P, GD_N);
   else if (word < offsets.A)

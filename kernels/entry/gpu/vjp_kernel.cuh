@@ -1,5 +1,5 @@
 // Reverse-mode derivatives of a batch on a GPU: cotangents of x, y, s and the objective in, cotangents of P, q, A, b
-// out. The algebra is derivative/sensitivity.cuh's.
+// out. The algebra is derivative/sensitivity.cuh's. A problem is loaded and factorised once for all directions.
 //
 // The cotangent of a shared argument is a sum over the batch, and must not depend on who computed what. So a work item
 // is a segment of consecutive problems, whose sum one group adds up in order; sum_kernel.cuh adds up the segments.
@@ -14,8 +14,8 @@ struct Cotangent {
   Target target;
   double* sum;
 
-  GD_DEVICE Cotangent(const gd_tensor& t, long long index, double* sums, long long offset)
-      : target(t, index), sum(sums && is_summed(t) ? sums + offset : nullptr) {}
+  GD_DEVICE Cotangent(const gd_tensor& t, long long index, long long direction, double* sums, long long offset)
+      : target(t, index, direction), sum(sums && is_summed(t) ? sums + offset : nullptr) {}
   GD_DEVICE explicit operator bool() const { return bool(target); }
   GD_DEVICE void put(index_t i, index_t j, index_t columns, double value) const {
     if (sum)
@@ -25,26 +25,33 @@ struct Cotangent {
   }
 };
 
-template <class G>
-GD_DEVICE void vjp(const G& g, Differentiator& d, long long index, double* sums) {
-  const gd_gpu_sensitivity& call = d.call;
-  const SumOffsets offsets(call.P_dir, call.q_dir, call.A_dir, call.b_dir);
-  const Cotangent P_bar(call.P_dir, index, sums, offsets.P), q_bar(call.q_dir, index, sums, offsets.q),
-      A_bar(call.A_dir, index, sums, offsets.A), b_bar(call.b_dir, index, sums, offsets.b);
-  if (!d.solved(index)) {
-    GD_NO_UNROLL for (index_t e = g.rank(); P_bar && e < GD_N * GD_N; e += g.size())
-        P_bar.put(e / kPitch, e % kPitch, GD_N, 0);
-    GD_NO_UNROLL for (index_t j = g.rank(); q_bar && j < GD_N; j += g.size()) q_bar.put(j, 0, 1, 0);
-    GD_NO_UNROLL for (index_t e = g.rank(); A_bar && e < kTotalRows * GD_N; e += g.size())
-        A_bar.put(e / kPitch, e % kPitch, GD_N, 0);
-    GD_NO_UNROLL for (index_t k = g.rank(); b_bar && k < kTotalRows; k += g.size()) b_bar.put(k, 0, 1, 0);
-    return;
+// The cotangents of one problem's data in one direction.
+struct Cotangents {
+  Cotangent P, q, A, b;
+
+  GD_DEVICE Cotangents(const gd_gpu_sensitivity& call, const SumOffsets& offsets, long long index, long long direction,
+                       double* sums)
+      : P(call.P_dir, index, direction, sums, offsets.P), q(call.q_dir, index, direction, sums, offsets.q),
+        A(call.A_dir, index, direction, sums, offsets.A), b(call.b_dir, index, direction, sums, offsets.b) {}
+
+  template <class G>
+  GD_DEVICE void put_zeros(const G& g) const {
+    GD_NO_UNROLL for (index_t e = g.rank(); P && e < GD_N * GD_N; e += g.size()) P.put(e / kPitch, e % kPitch, GD_N, 0);
+    GD_NO_UNROLL for (index_t j = g.rank(); q && j < GD_N; j += g.size()) q.put(j, 0, 1, 0);
+    GD_NO_UNROLL for (index_t e = g.rank(); A && e < kTotalRows * GD_N; e += g.size())
+        A.put(e / kPitch, e % kPitch, GD_N, 0);
+    GD_NO_UNROLL for (index_t k = g.rank(); b && k < kTotalRows; k += g.size()) b.put(k, 0, 1, 0);
   }
-  const Problem problem(call.P, call.q, call.A, call.b, index);
-  d.load(g, problem, index);
+};
+
+// One direction of a problem that `d` has loaded and factorised.
+template <class G>
+GD_DEVICE void vjp(const G& g, Differentiator& d, long long index, long long direction, const Cotangents& bar) {
+  const gd_gpu_sensitivity& call = d.call;
   MapState<double>& map = d.map;
   const Kept<Quick>& kept = d.kept;
-  const View x_bar(call.x_dir, index), y_bar(call.y_dir, index), s_bar(call.s_dir, index);
+  const View x_bar(call.x_dir, index, direction), y_bar(call.y_dir, index, direction),
+      s_bar(call.s_dir, index, direction);
 
   // e₁ = x̄ − Aᵀs̄, e₂ = ȳ; s̄ of the rows that have a slack, in the problem's own units, in map.s.
   GD_NO_UNROLL for (index_t k = g.rank(); k < kTotalRows; k += g.size()) {
@@ -65,7 +72,7 @@ GD_DEVICE void vjp(const G& g, Differentiator& d, long long index, double* sums)
   solve_sensitivity(g, map, true);
 
   // a and c of sensitivity.cuh, in the problem's own units.
-  const double objective = call.obj_dir.data ? View(call.obj_dir, index)[0] : 0.0;
+  const double objective = call.obj_dir.data ? View(call.obj_dir, index, direction)[0] : 0.0;
   const double *x = map.x, *y = map.y;
   double *a = map.u, *cv = map.t;
   g.sync();
@@ -75,20 +82,20 @@ GD_DEVICE void vjp(const G& g, Differentiator& d, long long index, double* sums)
   }
   g.sync();
   // Envelope: obj adds ½xxᵀ, x, yxᵀ and −y.
-  if (P_bar) GD_NO_UNROLL for (index_t e = g.rank(); e < GD_N * GD_N; e += g.size()) {
+  if (bar.P) GD_NO_UNROLL for (index_t e = g.rank(); e < GD_N * GD_N; e += g.size()) {
       const index_t r = e / kPitch, j = e % kPitch;
       const index_t i = r > j ? r : j, l = r > j ? j : r;  // rounding must not make it asymmetric
-      P_bar.put(r, j, GD_N, 0.5 * objective * x[i] * x[l] - 0.5 * (a[i] * x[l] + x[i] * a[l]));
+      bar.P.put(r, j, GD_N, 0.5 * objective * x[i] * x[l] - 0.5 * (a[i] * x[l] + x[i] * a[l]));
     }
-  if (q_bar)
-    GD_NO_UNROLL for (index_t j = g.rank(); j < GD_N; j += g.size()) q_bar.put(j, 0, 1, objective * x[j] - a[j]);
-  if (A_bar) GD_NO_UNROLL for (index_t e = g.rank(); e < kTotalRows * GD_N; e += g.size()) {
+  if (bar.q)
+    GD_NO_UNROLL for (index_t j = g.rank(); j < GD_N; j += g.size()) bar.q.put(j, 0, 1, objective * x[j] - a[j]);
+  if (bar.A) GD_NO_UNROLL for (index_t e = g.rank(); e < kTotalRows * GD_N; e += g.size()) {
       const index_t k = e / kPitch, j = e % kPitch;
-      A_bar.put(caller_row(k), j, GD_N, (objective * y[k] - cv[k]) * x[j] - y[k] * a[j]);
+      bar.A.put(caller_row(k), j, GD_N, (objective * y[k] - cv[k]) * x[j] - y[k] * a[j]);
     }
-  if (b_bar)
+  if (bar.b)
     GD_NO_UNROLL for (index_t k = g.rank(); k < kTotalRows; k += g.size())
-        b_bar.put(caller_row(k), 0, 1, cv[k] - objective * y[k]);
+        bar.b.put(caller_row(k), 0, 1, cv[k] - objective * y[k]);
 }
 
 }  // namespace GD_NAMESPACE
@@ -103,12 +110,22 @@ extern "C" __global__ void __launch_bounds__(GD_THREADS, GD_MIN_BLOCKS) gd_vjp_k
   const SumOffsets offsets(call.P_dir, call.q_dir, call.A_dir, call.b_dir);
   const long long items = (call.batch + call.segment - 1) / call.segment;
   for_each_item(g, items, &call.control->next, [&](const Group& group, long long item) GD_LAMBDA {
-    double* sums = call.sums ? call.sums + item * offsets.words : nullptr;
-    for (long long e = group.rank(); sums && e < offsets.words; e += group.size()) sums[e] = 0;
+    const long long words = call.directions * offsets.words;
+    double* sums = call.sums ? call.sums + item * words : nullptr;
+    for (long long e = group.rank(); sums && e < words; e += group.size()) sums[e] = 0;
     const long long end = (item + 1) * call.segment < call.batch ? (item + 1) * call.segment : call.batch;
     for (long long index = item * call.segment; index < end; index++) {
       group.sync();
-      vjp(group, d, index, sums);
+      const bool solved = d.solved(index);
+      if (solved) d.factorise(group, index);
+      GD_NO_UNROLL for (long long direction = 0; direction < call.directions; direction++) {
+        const Cotangents bar(call, offsets, index, direction, sums ? sums + direction * offsets.words : nullptr);
+        group.sync();
+        if (solved)
+          vjp(group, d, index, direction, bar);
+        else
+          bar.put_zeros(group);
+      }
     }
   });
 }
