@@ -15,6 +15,7 @@ from gpudiff._problem import CORE, DATA, Array, Problem, as_array, as_directions
 from gpudiff._settings import Method, Settings
 from gpudiff._solution import Block, Cotangents, Result, Tangents, Work
 from gpudiff._status import keeps_point
+from gpudiff._uniqueness import unique
 from gpudiff.backends import Backend
 
 POINT = {"x": 1, "y": 1, "s": 1, "obj": 0}  # axes of each without the batch axis
@@ -69,6 +70,11 @@ class ConeLinearization:
         return Cotangents(
             **{name: self.mark_cotangent(bar, problem.data(name), CORE[name]) for name, bar in bars.items()}
         )
+
+    def unique(self) -> Any:
+        """Where derivatives are those of a function."""
+        found = unique(self.problem, self.settings, self.result, self.backend)
+        return found if found is True else item(found)
 
     def mark_tangent(self, dot: Any, core: int) -> Any:
         """What stands for the tangents of failed problems, which are 0, in an array with `core` axes for each."""

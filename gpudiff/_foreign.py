@@ -50,6 +50,11 @@ class ForeignLinearization:
         """Sizes for a message."""
         return self.inner.describe()
 
+    def unique(self) -> Any:
+        """Where derivatives are those of a function."""
+        found = self.inner.unique()
+        return self.to_caller(found) if isinstance(found, _ARRAYS) else found
+
     def jvp(self, tangents: dict[str, Any]) -> Any:
         """Tangents of the data, by name (None for zero), to those of the solution."""
         return converted(self.inner.jvp(self._directions(tangents)), self.to_caller)

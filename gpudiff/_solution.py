@@ -186,6 +186,10 @@ class Linearization(Protocol[TangentsT, CotangentsT]):
         """Sizes for a message."""
         ...
 
+    def unique(self) -> Any:
+        """Where derivatives are those of a function, in the caller's own kind of array, or True."""
+        ...
+
     def jvp(self, tangents: dict[str, Any]) -> TangentsT:
         """Tangents of the data, by name, to those of the solution."""
         ...
@@ -256,10 +260,16 @@ class Outcome(Generic[TangentsT, CotangentsT]):
     def differentiable(self) -> Any:
         """Where the derivatives can be trusted: bool [B].
 
-        The problem kept its point and y − s is not within rounding of a kink of the projection onto the cone (`margin`
-        above 1e-6, or 1e-3 in float32). Elsewhere jvp and vjp give a one-sided choice.
+        The problem kept its point; y − s is not within rounding of a kink of the projection onto the cone (`margin`
+        above 1e-6, or 1e-3 in float32): there jvp and vjp give a one-sided choice; and x and y are unique: where they
+        are not, jvp and vjp give an answer of least squares. The latter is found out by a forward derivative when this
+        is first asked for, on the host alone: on a GPU it is not looked at.
         """
-        return keeps_point(self.status) & (self.margin > MARGIN[self.linearization.result.margin.dtype])
+        fields = self.__dict__
+        if "_differentiable" not in fields:
+            smooth = self.margin > MARGIN[self.linearization.result.margin.dtype]
+            fields["_differentiable"] = keeps_point(self.status) & smooth & self.linearization.unique()
+        return fields["_differentiable"]
 
     def raise_for_status(self) -> None:
         """Do nothing if every problem is SOLVED; on a GPU this waits for the solve.

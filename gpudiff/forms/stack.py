@@ -194,6 +194,10 @@ class StackLinearization:
         """Sizes for a message."""
         return self.sizes(self.stack)
 
+    def unique(self) -> Any:
+        """Where derivatives are those of a function."""
+        return self.conic.linearization.unique()
+
     def jvp(self, tangents: dict[str, Any]) -> Any:
         """Tangents of the data, by name (None for zero), to those of the solution."""
         stack, cone = self.stack, self._cone

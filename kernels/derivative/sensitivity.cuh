@@ -21,6 +21,13 @@ namespace GD_NAMESPACE {
 constexpr int kMaximumRefinements = 8;
 constexpr double kRefinementSettled = 1e-7;
 
+// Where the system is singular, a right-hand side may have a part that no solution can have. The regularised factor
+// turns it into a null vector w of the system, 1/δ times as large, and each correction adds that once more: they do not
+// shrink. What there is to solve is the rest, e less its part along w, whose solution is that of least squares and of
+// least norm; what rounding leaves of the part is small enough in the end to be taken off the solution itself.
+constexpr double kStagnant = 0.9;  // of the correction before
+constexpr int kRounds = 2;
+
 // The factor at v, for any number of right-hand sides. t and best_v hold y and s, equilibrated.
 template <class T, class G>
 GD_HD void factorise_sensitivity(const G& g, MapState<T>& i) {
@@ -42,25 +49,30 @@ GD_HD void solve_sensitivity(const G& g, MapState<T>& i, Mask<T> live) {
     GD_NO_UNROLL for (index_t k = zero + g.rank(); k < m; k += g.size()) i.e2[r * rows + k] = i.t[r * rows + k];
   // A lane that is exact already takes no part in further corrections (best_x and best_v hold its values), so that no
   // problem's bits depend on its neighbours, nor those of one direction on the others.
-  Mask<T> running[R];
-  for (int r = 0; r < R; r++) running[r] = live;
+  Mask<T> running[R], stagnant[R];
+  T before[R];
+  for (int r = 0; r < R; r++) {
+    running[r] = live;
+    stagnant[r] = no_lane<T>();
+    before[r] = T{};
+  }
   const auto any_running = [&]() GD_LAMBDA {
     Mask<T> some = running[0];
     for (int r = 1; r < R; r++) some = some | running[r];
     return any(some);
   };
-  solve_refined<R>(g, i.w, i.refinement, &i.N, i.e1, i.e2, i.u, i.t, [&](int step) GD_LAMBDA {
+  const auto enough = [&](int step) GD_LAMBDA {
     for (int r = 0; r < R; r++) {
       T moved{}, size{}, moved_rows{}, size_rows{};  // largest entries
       GD_NO_UNROLL for (index_t j = r * columns + g.rank(); j < r * columns + n; j += g.size()) {
         moved = maximum(absolute(i.refinement.du[j]), moved);
         size = maximum(absolute(i.u[j]), size);
-        i.best_x[j] = i.u[j] = step > 0 ? select(running[r], i.u[j], i.best_x[j]) : i.u[j];
+        i.best_x[j] = i.u[j] = select(running[r], i.u[j], i.best_x[j]);
       }
       GD_NO_UNROLL for (index_t k = r * rows + g.rank(); k < r * rows + m; k += g.size()) {
         moved_rows = maximum(absolute(i.refinement.dv[k]), moved_rows);
         size_rows = maximum(absolute(i.t[k]), size_rows);
-        i.best_v[k] = i.t[k] = step > 0 ? select(running[r], i.t[k], i.best_v[k]) : i.t[k];
+        i.best_v[k] = i.t[k] = select(running[r], i.t[k], i.best_v[k]);
       }
       g.sync();
       if (step == 0) continue;
@@ -68,9 +80,42 @@ GD_HD void solve_sensitivity(const G& g, MapState<T>& i, Mask<T> live) {
       g.maxima(largest);
       const T settled = broadcast<T>(kRefinementSettled);
       running[r] = running[r] & ((largest[0] > largest[1] * settled) | (largest[2] > largest[3] * settled));
+      const T length = maximum(largest[0], largest[2]);
+      stagnant[r] = running[r] & (length > before[r] * broadcast<T>(kStagnant));
+      before[r] = length;
     }
     return step >= kMaximumRefinements || !any_running();
-  });
+  };
+  GD_NO_UNROLL for (int round = 0;; round++) {
+    solve_refined<R>(g, i.w, i.refinement, &i.N, i.e1, i.e2, i.u, i.t, enough);
+    if (!any_running()) break;
+    for (int r = 0; r < R; r++) running[r] = stagnant[r];
+    if (!any_running()) break;
+    const bool last = round + 1 == kRounds;
+    for (int r = 0; r < R; r++) {
+      T *e1 = i.e1 + r * columns, *e2 = i.e2 + r * rows, *w1 = i.refinement.du + r * columns,
+        *w2 = i.refinement.dv + r * rows;
+      T sum[2] = {};
+      GD_NO_UNROLL for (index_t j = g.rank(); j < n; j += g.size()) {
+        sum[0] += w1[j] * e1[j];
+        sum[1] += w1[j] * w1[j];
+      }
+      GD_NO_UNROLL for (index_t k = g.rank(); k < m; k += g.size()) {
+        sum[0] += w2[k] * e2[k];
+        sum[1] += w2[k] * w2[k];
+      }
+      g.sums(sum);
+      const T share = select(running[r], last ? broadcast<T>(kMaximumRefinements + 1) : T(sum[0] / sum[1]), T{});
+      T *from_x = last ? i.u + r * columns : e1, *from_rows = last ? i.t + r * rows : e2;
+      GD_NO_UNROLL for (index_t j = g.rank(); j < n; j += g.size()) from_x[j] -=
+          select(running[r], T(share * w1[j]), T{});
+      GD_NO_UNROLL for (index_t k = g.rank(); k < m; k += g.size()) from_rows[k] -=
+          select(running[r], T(share * w2[k]), T{});
+      before[r] = T{};
+    }
+    g.sync();
+    if (last) break;
+  }
   g.sync();
   for (int r = 0; r < R; r++) cone_apply_transposed(g, shape.rows, i.w.F, i.t + r * rows, i.best_v + r * rows);
   g.sync();
