@@ -87,35 +87,37 @@ struct WorkingSetSystem {
   template <int R>
   void solve(unsigned (&good)[R], const T* e1, index_t e1_apart, const T* e2, index_t e2_apart) {
     const Alone g{};
-    const index_t A = apart(), B = rows_apart(), bands = tiles(rows);
+    const index_t u_apart = apart(), t_apart = rows_apart(), bands = tiles(rows);
     unsigned open[R];
     for (int r = 0; r < R; r++) {
       open[r] = good[r];
-      for (index_t j = 0; j < padded(n); j++) u[r * A + j] = T{}, r1[r * A + j] = j < n ? e1[r * e1_apart + j] : T{};
+      for (index_t j = 0; j < padded(n); j++)
+        u[r * u_apart + j] = T{}, r1[r * u_apart + j] = j < n ? e1[r * e1_apart + j] : T{};
       for (index_t k = 0; k < padded(rows); k++)
-        t[r * B + k] = T{}, r2[r * B + k] = k < rows ? e2[r * e2_apart + k] : T{};
+        t[r * t_apart + k] = T{}, r2[r * t_apart + k] = k < rows ? e2[r * e2_apart + k] : T{};
     }
     for (int round = 0; any_open(open); round++) {
-      for (index_t j = 0; j < R * A; j++) z[j] = r1[j];
-      solve_lower<R>(g, s.L, n, z, A);
-      multiply_bands<R>(g, s.M_zero, bands, padded(n), z, w, A, B);
+      for (index_t j = 0; j < R * u_apart; j++) z[j] = r1[j];
+      solve_lower<R>(g, s.L, n, z, u_apart);
+      multiply_bands<R>(g, s.M_zero, bands, padded(n), z, w, u_apart, t_apart);
       for (int r = 0; r < R; r++)
-        for (index_t k = 0; k < rows; k++) w[r * B + k] -= r2[r * B + k] * s.norm_zero[k];
-      solve_lower<R>(g, gram, rows, w, B);
-      solve_lower_transposed<R>(g, gram, rows, w, B);
-      subtract_transposed<R>(g, s.M_zero, bands, padded(n), w, z, B, A);
-      solve_lower_transposed<R>(g, s.L, n, z, A);
+        for (index_t k = 0; k < rows; k++) w[r * t_apart + k] -= r2[r * t_apart + k] * s.norm_zero[k];
+      solve_lower<R>(g, gram, rows, w, t_apart);
+      solve_lower_transposed<R>(g, gram, rows, w, t_apart);
+      subtract_transposed<R>(g, s.M_zero, bands, padded(n), w, z, t_apart, u_apart);
+      solve_lower_transposed<R>(g, s.L, n, z, u_apart);
       for (int r = 0; r < R; r++) {
         const Mask<T> moves = lane_mask<T>(open[r]);
-        for (index_t j = r * A; j < r * A + n; j++) u[j] += select(moves, z[j], T{});
-        for (index_t k = 0; k < rows; k++) t[r * B + k] += select(moves, T(w[r * B + k] * s.norm_zero[k]), T{});
+        for (index_t j = r * u_apart; j < r * u_apart + n; j++) u[j] += select(moves, z[j], T{});
+        for (index_t k = 0; k < rows; k++)
+          t[r * t_apart + k] += select(moves, T(w[r * t_apart + k] * s.norm_zero[k]), T{});
       }
-      multiply_symmetric<R>(g, P, tiles(n), u, A, Pu, A);
-      multiply_bands<R>(g, this->A, bands, padded(n), u, r2, A, B);
-      for (index_t j = 0; j < R * A; j++) minus_At[j] = T{};
-      subtract_transposed<R>(g, this->A, bands, padded(n), t, minus_At, B, A);
+      multiply_symmetric<R>(g, P, tiles(n), u, u_apart, Pu, u_apart);
+      multiply_bands<R>(g, A, bands, padded(n), u, r2, u_apart, t_apart);
+      for (index_t j = 0; j < R * u_apart; j++) minus_At[j] = T{};
+      subtract_transposed<R>(g, A, bands, padded(n), t, minus_At, t_apart, u_apart);
       for (int r = 0; r < R; r++) {
-        const T error = residual(r * A, r * B, e1 + r * e1_apart, e2 + r * e2_apart);
+        const T error = residual(r * u_apart, r * t_apart, e1 + r * e1_apart, e2 + r * e2_apart);
         open[r] &= ~lane_bits<T>(error <= broadcast<T>(kSettled));
         if (round < kRounds) continue;
         good[r] &= ~(open[r] & ~lane_bits<T>(error <= broadcast<T>(kFailed)));

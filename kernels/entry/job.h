@@ -40,8 +40,8 @@ struct Sensitivity {
   Rows rows;
   const gd_point* point;
   const gd_tensor *P, *q, *A, *b, *x, *y, *s, *obj; /* tangents or cotangents; which are inputs depends on the mode */
-  double *P_sum, *q_sum, *A_sum, *b_sum; /* vjp: this chunk's sums for shared arguments, or NULL */
-  int method;                            /* that the point comes from, gd_method */
+  double *P_sum, *q_sum, *A_sum, *b_sum;            /* vjp: this chunk's sums for shared arguments, or NULL */
+  int method;                                       /* that the point comes from, gd_method */
   long directions;
   long sum_words; /* from the sums of one direction to those of the next */
 };

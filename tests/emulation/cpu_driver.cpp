@@ -290,6 +290,20 @@ struct Run {
       }
     for (Array<Real>* a : {&Ab, &qb, &bb, &xd, &yd, &sd, &od}) a->check_gaps();
     if (c.shape.quadratic) Pb.check_gaps();
+    // Two directions at once, the same twice: neither gets what the other gets, and each what it gets alone.
+    Array<Real> one(B, n, 1, contiguous);
+    std::vector<Real> two(2 * B * n + 1);
+    gd_tensor both{two.data(), n, 1, 0, B * n};
+    check(gd_vjp(&problem, &settings, &point, 1, &xb.view, nullptr, nullptr, nullptr, nullptr, &one.view, nullptr,
+                 nullptr, nullptr) == GD_OK &&
+              gd_vjp(&problem, &settings, &point, 2, &xb.view, nullptr, nullptr, nullptr, nullptr, &both, nullptr,
+                     nullptr, nullptr) == GD_OK,
+          "gd_vjp of two directions");
+    for (long i = 0; i < B; i++)
+      for (long j = 0; j < n; j++) {
+        const Real a = two[i * n + j], b = two[(B + i) * n + j];
+        check(a == one(i, j) && b == one(i, j), "the bits of a direction alone", double(a - b));
+      }
     // Every argument may be absent.
     Array<Real> alone(B, n, 1, contiguous);
     check(gd_vjp(&problem, &settings, &point, 1, nullptr, &yb.view, nullptr, nullptr, nullptr, &alone.view, nullptr,

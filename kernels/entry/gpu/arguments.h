@@ -52,8 +52,7 @@ typedef struct gd_gpu_sensitivity {
   char* workspace;
   /* vjp: cotangents of shared arguments (batch stride 0) are summed over `segment` consecutive problems at a time, into
    * sums [ceil(batch / segment), directions, words]; words = the sizes of the shared ones among P, q, A, b, one after
-   * another.
-   * gd_sum_kernel adds the segments up in order. NULL: nothing is shared, and `segment` is 1. */
+   * another. gd_sum_kernel adds the segments up in order. NULL: nothing is shared, and `segment` is 1. */
   double* sums;
   int64_t segment;
   int64_t directions;
