@@ -58,7 +58,9 @@ class ConeLinearization:
             given.append((name, value, () if data is None else data.shape[data.ndim - CORE[name] :]))
         inputs, directions = as_directions(given, problem, directions)
         dots = self.backend.jvp(problem, self.settings, self.result, inputs, directions)
-        return Tangents(*(item(self.mark_tangent(dot, core)) for dot, core in zip(dots, POINT.values(), strict=True)))
+        if self.settings.failed_derivatives != "zero":
+            dots = (self.mark_tangent(dot, core) for dot, core in zip(dots, POINT.values(), strict=True))
+        return Tangents(*map(item, dots))
 
     def vjp(self, cotangents: dict[str, Any], wrt: Iterable[str], directions: int | None = None) -> Cotangents:
         """Cotangents of the solution, by name (None for zero), to those of the data in `wrt`; see `jvp`."""
@@ -67,9 +69,10 @@ class ConeLinearization:
         given = ((name, cotangents.get(name), core) for name, core in cores.items())
         inputs, directions = as_directions(given, problem, directions)
         bars = self.backend.vjp(problem, self.settings, result, inputs, chosen(wrt, DATA, "wrt"), directions)
-        return Cotangents(
-            **{name: self.mark_cotangent(bar, problem.data(name), CORE[name]) for name, bar in bars.items()}
-        )
+        if self.settings.failed_derivatives != "zero":
+            for name, bar in bars.items():
+                bars[name] = self.mark_cotangent(bar, problem.data(name), CORE[name])
+        return Cotangents(**bars)
 
     def unique(self) -> Any:
         """Where derivatives are those of a function."""
