@@ -32,7 +32,7 @@ def unique(problem: Problem, settings: Settings, result: Result, backend: Backen
         return True
     n, m, dtype = problem.n, problem.m, problem.dtype
     # Numbers between 1 and 2 with no pattern, the same for all problems; of every sign, as lengths may cancel.
-    q_dot, b_dot = _pattern(n), _pattern(m)
+    q_dot, b_dot = _pattern(n, 0), _pattern(m, n)
     tangents = [None, q_dot.astype(dtype), None, b_dot.astype(dtype)]
     with np.errstate(all="ignore"):  # problems that failed hold what they like
         x_dot, y_dot, s_dot, _ = (
@@ -72,8 +72,8 @@ def _rows_left(
     return worst
 
 
-def _pattern(count: int) -> Array:
-    fractions = np.modf(np.arange(1, count + 1) * 0.6180339887498949)[0]
+def _pattern(count: int, first: int) -> Array:
+    fractions = np.modf(np.arange(first + 1, first + count + 1) * 0.6180339887498949)[0]
     return (1 + fractions) * np.where(np.modf(fractions * 7.38905609893065)[0] < 0.5, -1, 1)
 
 
