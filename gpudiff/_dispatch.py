@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import NamedTuple
 
 from gpudiff._errors import BackendError, DeviceError
@@ -12,6 +13,8 @@ from gpudiff.backends.cuda import CudaBackend
 
 # "auto" takes the first that does not refuse and is usable
 BACKENDS: tuple[Backend, ...] = (CudaBackend(), CpuBackend())
+# followed by the name of one of its solvers; imported when asked for, from the layer that judges points
+QPSOLVERS = "qpsolvers:"
 
 
 class Choice(NamedTuple):
@@ -32,7 +35,9 @@ def candidates(name: str) -> tuple[Backend, ...]:
     for backend in BACKENDS:
         if backend.name == name:
             return (backend,)
-    names = ("auto", *(backend.name for backend in BACKENDS))
+    if isinstance(name, str) and name.startswith(QPSOLVERS):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return (import_module("gpudiff.given.qpsolvers").QpsolversBackend(name),)
+    names = ("auto", *(backend.name for backend in BACKENDS), f"{QPSOLVERS}<solver>")
     raise BackendError(f"backend: expected one of {', '.join(map(repr, names))}, got {name!r}")
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
 
-from gpudiff._dispatch import candidates
+from gpudiff._dispatch import QPSOLVERS, candidates
 from gpudiff._settings import thread_count
 from gpudiff._version import version, version_of
 from gpudiff.backends.cpu import isa, isa_available
@@ -14,7 +16,7 @@ from gpudiff.backends.cpu import isa, isa_available
 _PACKAGES = {
     **{name: (name,) for name in ("numpy", "scipy", "clarabel", "torch")},
     "cupy": ("cupy-cuda13x", "cupy-cuda12x", "cupy"),
-    **{name: (name,) for name in ("cuda-core", "cuda-bindings", "nvidia-cuda-nvrtc")},
+    **{name: (name,) for name in ("cuda-core", "cuda-bindings", "nvidia-cuda-nvrtc", "qpsolvers")},
 }
 
 
@@ -44,10 +46,23 @@ class Info:
     threads: int
     packages: dict[str, str | None]
 
+    @cached_property
+    def solvers(self) -> tuple[str, ...]:
+        """Backends beside those: the solvers that qpsolvers finds, as "qpsolvers:osqp"; it is imported when asked."""
+        if self.packages["qpsolvers"] is None:
+            return ()
+        try:
+            names = import_module("gpudiff.given.qpsolvers").available()
+        except ImportError:
+            return ()
+        return tuple(QPSOLVERS + name for name in names)
+
     def __str__(self) -> str:
         lines = [f"gpudiff {self.version}, Python {self.python}, {self.platform}"]
         for name, why in self.backends.items():
             lines.append(f"  backend {name:<9} " + ("usable" if why is None else f"not usable: {why}"))
+        if self.solvers:
+            lines.append(f"  by name alone     {', '.join(self.solvers)}")
         lines += [f"  device            {device}" for device in self.devices]
         if self.isa is not None:
             lines.append(f"  instructions      {self.isa} (this machine can run {', '.join(self.isa_available)})")
@@ -62,7 +77,7 @@ def info() -> Info:
     """Look at what is installed and usable; neither torch nor CuPy is imported for it, and no GPU is worked on.
 
     Returns:
-        An `Info`; printing it gives a table.
+        An `Info`; printing it gives a table, for which qpsolvers is imported where it is installed.
 
     Cost: tens of milliseconds the first time, for reading the packages' metadata and asking the CUDA driver.
     """

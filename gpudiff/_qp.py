@@ -165,7 +165,7 @@ def solve_qp(
         lb: [B, n], or a number for all variables; −inf where there is no bound. lb > ub is an infeasible problem.
         ub: [B, n], or a number for all variables; +inf where there is no bound.
         settings: tolerances and options; None for the defaults of `Settings`.
-        backend: "auto", or the name of a backend.
+        backend: "auto", or the name of a backend, such as "qpsolvers:osqp"; see `solve`.
         warm_start: an earlier `QPSolution` of problems of the same size, and with bounds in the same places, to start
             from; see `solve`.
 

@@ -57,7 +57,12 @@ def solve(
         cones: list of `Zero`, `Nonnegative` and `SecondOrder` in the order of the rows of A, or an SCS-style dict.
         settings: tolerances and options; None for the defaults of `Settings`.
         backend: "auto", or the name of a backend; `Solution.backend` says which it was. "cuda" also takes arrays on
-            the host: copies of them go to the GPU, and the results come back.
+            the host: copies of them go to the GPU, and the results come back. "qpsolvers:osqp" has that solver of the
+            package qpsolvers find the points, problem by problem on threads, where the cones are zero and nonnegative
+            alone, with the tolerances of the settings where it has such options. Each point is checked as in
+            `differentiate`, polished by Newton's method, and differentiated like any other. A problem whose point fails
+            the check ends as MAX_ITERATIONS, one without a point as NUMERICAL_ERROR, also where it is infeasible, for
+            qpsolvers gives no certificates; `Settings(rescue=True)` has the CPU backend look for one.
         warm_start: an earlier solution of problems of the same size to start from: of as many problems, each then
             starts from its own, or of one, which all start from. Its failed items are ignored. It may be of another
             element type. One that is of no help costs time and changes no answer beyond rounding.

@@ -76,7 +76,7 @@ def test_help_names_options_and_every_exit_code(cli, command):
     expected = {
         (): ("demo", "solve", "bench", "info", "--version"),
         ("demo",): ("--replicates", "--bound", "--seed", "--threads", "--output"),
-        ("solve",): ("--output", "--tol", "--max-iter", "--float32", "--threads", "--backend"),
+        ("solve",): ("--output", "--tol", "--max-iter", "--float32", "--threads", "--backend", "--method", "--top"),
         ("info",): ("--debug",),
     }
     for word in expected[command]:

@@ -182,6 +182,6 @@ def test_setup_commands_use_extras_that_exist():
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = re.findall(r"pip install '\.\[(\w+)\]'", README)
-    assert extras == ["demo", "test", "cuda"]
+    assert extras == ["demo", "test", "cuda", "qpsolvers", "files"]
     assert set(extras) <= set(project["optional-dependencies"])
     assert "gpudiff" in project["scripts"]

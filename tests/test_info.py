@@ -65,7 +65,7 @@ def test_another_version_of_the_library_is_refused(monkeypatch):
 def test_an_unknown_backend_is_named_with_those_that_exist(name):
     with pytest.raises(gd.BackendError) as error:
         gd.solve([[1.0]], [1.0], backend=name)
-    assert str(error.value) == f"backend: expected one of 'auto', 'cuda', 'cpu', got {name!r}"
+    assert str(error.value) == f"backend: expected one of 'auto', 'cuda', 'cpu', 'qpsolvers:<solver>', got {name!r}"
 
 
 def test_the_solution_says_what_ran():

@@ -138,12 +138,13 @@ def cones_of(text: str | bytes, where: str) -> Any:
     return [kinds[name](parameter) for name, parameter in value]
 
 
-def write(path: Path, solution: Any) -> None:
-    """Write a solution: one array per field that it has, and the names of the status codes.
+def write(path: Path, solution: Any, **others: Array) -> None:
+    """Write a solution: one array per field that it has, and `others` beside or in place of them.
 
     Raises:
         OSError: The file cannot be written.
     """
     fields = ("x", "y", "s", "z", "z_box", "obj", "status", "iterations", "primal_residual", "dual_residual", "gap")
-    arrays = {name: getattr(solution, name, None) for name in fields}
-    np.savez(path, **{name: value for name, value in arrays.items() if value is not None})
+    arrays: dict[str, Any] = {name: getattr(solution, name, None) for name in fields}
+    present: dict[str, Any] = {name: value for name, value in (arrays | others).items() if value is not None}
+    np.savez(path, **present)

@@ -126,25 +126,21 @@ def _differentiated(
     method = choose(settings, problem, chosen, False)
     data = [None if (array := problem.data(name)) is None else to_host(array) for name in DATA]
     host = on_host(problem, data)
-    lopsided = _asymmetric(host)
-    if lopsided.any():  # an exception for arrays on the host, as in a solve
-        if problem.device is None:
-            raise asymmetry(problem, int(np.argmax(lopsided)))
-        host = host._replace(valid=host.valid & ~lopsided)
+    host = check_symmetry(host)
     with np.errstate(over="ignore", invalid="ignore"):  # numbers that overflow end as a status
-        result, valid = _judged(host, settings, [None if part is None else to_host(part) for part in parts])
+        result, valid = judged(host, settings, [None if part is None else to_host(part) for part in parts])
     if not polish:
-        _mark_failures(result, settings)
+        mark_failures(result, settings)
         result.backend, result.method = chosen.name, method
-        return Solution(ConeLinearization(problem, settings, _placed(result, problem), chosen))
+        return Solution(ConeLinearization(problem, settings, placed(result, problem), chosen))
     # A start that is not finite would be ignored and the problem solved; here it is a fault of that problem alone.
     start = replace(result, status=np.where(valid, Status.SOLVED, Status.INVALID_DATA).astype(np.int8))
-    solution = run(problem, replace(settings, polish=True), backend, Remembered(_placed(start, problem)))
+    solution = run(problem, replace(settings, polish=True), backend, Remembered(placed(start, problem)))
     if valid.all():
         return solution
-    _mark_failures(result, settings)
-    merged = _merged(solution.linearization.result, result, valid)
-    return Solution(ConeLinearization(problem, settings, _placed(merged, problem), chosen))
+    mark_failures(result, settings)
+    both = merged(solution.linearization.result, result, valid)
+    return Solution(ConeLinearization(problem, settings, placed(both, problem), chosen))
 
 
 def _checked(problem: Problem, point: tuple[Any, Any, Any]) -> tuple[Problem, list[Array | None]]:
@@ -170,16 +166,23 @@ def _checked(problem: Problem, point: tuple[Any, Any, Any]) -> tuple[Problem, li
     return replace(problem, batch=batch, batched=batched), parts
 
 
-def _asymmetric(host: Host) -> Array:
-    """Problems with a P that a solve would not take for symmetric [B or 1]."""
+def check_symmetry(host: Host) -> Host:
+    """See that P is symmetric, as a solve does: an error for data on the host, for those of a GPU a fault of the item.
+
+    Raises:
+        DataError: it is not.
+    """
     if host.P is None:
-        return np.zeros(1, dtype=bool)
+        return host
     finite = np.where(np.isfinite(host.P), host.P, 0)
     difference = np.abs(finite - finite.transpose(0, 2, 1)).max(axis=(1, 2), initial=0)
-    return difference > _ASYMMETRY[host.problem.dtype] * np.abs(finite).max(axis=(1, 2), initial=0)
+    lopsided = difference > _ASYMMETRY[host.problem.dtype] * np.abs(finite).max(axis=(1, 2), initial=0)
+    if lopsided.any() and host.problem.device is None:
+        raise asymmetry(host.problem, int(np.argmax(lopsided)))
+    return host._replace(valid=host.valid & ~lopsided)
 
 
-def _judged(host: Host, settings: Settings, parts: list[Array | None]) -> tuple[Result, Array]:
+def judged(host: Host, settings: Settings, parts: list[Array | None]) -> tuple[Result, Array]:
     """A result [B, …] with the completed point, and which problems are finite."""
     problem, present = host.problem, host.present
     n, m, dtype = problem.n, problem.m, problem.dtype
@@ -222,14 +225,14 @@ def _cleaned(host: Host) -> Host:
     return host._replace(P=P, q=q, A=A, b=b)
 
 
-def _mark_failures(result: Result, settings: Settings) -> None:
+def mark_failures(result: Result, settings: Settings) -> None:
     """What stands in the point of a problem that it does not solve."""
     failed = ~keeps_point(result.status)
     for values in (result.x, result.y, result.s, result.obj):
         values[failed] = 0 if settings.on_failure == "zero" else np.nan
 
 
-def _merged(polished: Result, given: Result, valid: Array) -> Result:
+def merged(polished: Result, given: Result, valid: Array) -> Result:
     """The polished result, on the host [B, …], and the given one where that was not valid."""
     arrays: dict[str, Any] = {}
     for name in _FIELDS:
@@ -238,7 +241,7 @@ def _merged(polished: Result, given: Result, valid: Array) -> Result:
     return replace(polished, **arrays)
 
 
-def _placed(result: Result, problem: Problem) -> Result:
+def placed(result: Result, problem: Problem) -> Result:
     """A result [B, …] on the host as one of the problem: with its batch axis or without, and where its data lie."""
     arrays: dict[str, Any] = {}
     there: Any = problem.q

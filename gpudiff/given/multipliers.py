@@ -30,15 +30,17 @@ _EXACT = 1e-13  # a relative residual that nothing need improve
 _INSIDE = 1e-12  # distance of z from C*, relative, that is rounding
 
 
-def recover(host: Host, x: Array, s: Array) -> Array:
+def recover(host: Host, x: Array, s: Array, where: Array | None = None) -> Array:
     """Multipliers [B, m] for x [B, n] and s [B, m], which are finite but for absent rows; problem by problem.
+
+    With `where` [B] for the problems marked there alone, and 0 for the others.
 
     Cost: a least-squares problem of n rows for each, and up to seven where x is not exact.
     """
     gradient = product(host.P, x, host.problem.n).value + host.q
     y = np.zeros((host.batch, host.problem.m))
     tame = np.isfinite(gradient).all(axis=1) & ~np.isnan(s).any(axis=1)  # what overflowed has no multipliers
-    for i in np.flatnonzero(tame):
+    for i in np.flatnonzero(tame if where is None else tame & where):
         A, b = (array[i if array.shape[0] > 1 else 0] for array in (host.A, host.b))
         size = np.maximum(np.maximum(1, np.abs(b)), np.abs(A * x[i]).max(axis=1, initial=0))
         y[i] = _recover_one(A, gradient[i], host.problem.cones.cones, s[i], size)
