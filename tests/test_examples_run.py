@@ -18,6 +18,7 @@ from gpudiff._cones import Cone
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+FEWER = {"digits_classifier": (2,)}  # arguments after the picture: two epochs
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
@@ -34,11 +35,16 @@ def test_example_draws_and_is_listed(path, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     import matplotlib.image
 
+    if path.stem == "digits_classifier":
+        pytest.importorskip("torch")
+        pytest.importorskip("sklearn")
     picture = tmp_path / "picture.png"
-    load(path.stem).main(str(picture))
+    load(path.stem).main(str(picture), *FEWER.get(path.stem, ()))
     assert f"picture: {picture}" in capsys.readouterr().out
     assert matplotlib.image.imread(picture).std() > 0.05
-    assert f"({path.name})" in (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    assert f"({path.name})" in page
+    assert f"({path.stem}.png)" in page + (ROOT / "examples" / "derivatives.md").read_text(encoding="utf-8")
 
 
 def test_example_as_a_script(tmp_path):
@@ -87,6 +93,78 @@ def test_svm_sensitivity():
     free = sol.y[: example.N] < 1e-9  # multipliers of the margins
     assert 50 < free.sum() < 100
     assert np.all(jacobian[:, free] == 0)  # exactly: their multipliers are
+
+
+def test_ridge_sensitivity():
+    example = load("ridge_sensitivity")
+    sol = example.fit()
+    assert_close(sol.x[:2], np.array([0.57244494, 0.48331765]), 1e-8)
+    dx, dy = example.influence(sol)
+    assert_close(dx[:3], np.array([0.00456826, 0.00544634, -0.00185827]), 1e-8)
+    assert_close(dy[:3], np.array([-0.00050017, -0.00414739, 0.00121241]), 1e-8)
+    # w and c solve H (w, c) = (2/N) Σ (xᵢ, 1) yᵢ: differentiated by hand.
+    count = len(example.X)
+    columns = np.stack([example.X, np.ones(count)])
+    row = np.linalg.inv(columns @ columns.T / count + example.ALPHA * np.eye(2))[0] / count
+    assert_close(dy, row @ columns, 1e-10)
+    residual = example.Y - sol.x[:2] @ columns
+    assert_close(dx, row[0] * residual - (row @ columns) * sol.x[0], 1e-10)
+
+
+def test_hyperparameter_descent():
+    example = load("hyperparameter_descent")
+    loss, slope = example.held_out(0.1)
+    assert_close(loss, 0.8133283822, 1e-9)
+    assert_close(slope, -0.9498922584, 1e-8)
+    steps = example.descend()
+    assert len(steps) == 269  # 268 of them, and the start
+    assert_close(steps[-1], 0.4653073593, 1e-8)
+    _, around = example.held_out(0.4656949051 + np.array([-1e-6, 1e-6]))  # the optimum
+    assert around[0] < 0 < around[1]
+
+
+def test_digits_classifier():
+    """ReLU as a QP takes the way of ReLU, to rounding; each projection satisfies what defines it."""
+    pytest.importorskip("sklearn")
+    torch = pytest.importorskip("torch")
+    example = load("digits_classifier")
+    plain, accuracy = example.train(example.NETWORKS["ReLU"], 2)
+    ours, same = example.train(example.NETWORKS["ReLU as a QP"], 2)
+    assert accuracy == same
+    assert accuracy[-1] > 0.5 > accuracy[0]  # 66 % after two epochs, from 16 %
+    for weights, others in zip(plain.parameters(), ours.parameters(), strict=True):
+        assert_close(others.detach().numpy(), weights.detach().numpy(), 1e-9)
+    learnt, accuracy = example.train(example.NETWORKS["projection onto a learnt polytope"], 2)
+    assert accuracy[-1] > 0.5 > accuracy[0]
+    images, _, _ = example.digits()
+    with torch.no_grad():
+        y = learnt[0](images[:20])
+        x, G, h = learnt[1](y), learnt[1].qp.G, learnt[1].qp.h
+        slack = h - x @ G.T
+    assert slack.min() > -1e-9
+    active = slack < 1e-9
+    assert active.any()
+    for i in range(20):  # y − x is in the cone of the active normals
+        normals = G[active[i]].detach()
+        multipliers = torch.linalg.lstsq(normals.T, (y - x)[i][:, None]).solution[:, 0]
+        assert_close((multipliers @ normals).numpy(), (y - x)[i].numpy(), 1e-8)
+        assert (multipliers > -1e-9).all()
+
+
+def test_lp_layer():
+    """The exact gradient is zero to rounding; smoothed steps bring the regret below that of least squares."""
+    example = load("lp_layer")
+    known, test = example.data(200, 0), example.data(200, 1)
+    fit = example.least_squares(known)
+    _, exact = example.regret(fit, known)
+    assert np.abs(exact).max() < 1e-12
+    _, curve = example.train(gd.Settings(smoothing=example.MU), known, test, steps=10)
+    assert curve[0] > 1.5
+    assert curve[-1] < 0.6 * example.regret(fit, test)[0]
+    # Paths are vertices, whatever differentiates them: flows of 0 and 1 over six streets.
+    flows = example.paths(known[1][:20], gd.Settings(smoothing=example.MU)).x
+    assert_close(flows, flows.round(), 1e-8)
+    assert_close(flows.sum(axis=1), np.full(20, 6.0), 1e-7)
 
 
 def test_risk_limit():
