@@ -97,7 +97,7 @@ def draw(curves, network, path):
     order = torch.argsort((read == truth).int(), stable=True)[:24]
     below.suptitle("What the network with the polytope reads; red where it is wrong", fontsize=11)
     for axes, i in zip(below.subplots(2, 12).flat, order, strict=True):
-        axes.imshow(images[~known][i].reshape(8, 8), cmap="gray_r")
+        axes.imshow(images[~known][i].reshape(8, 8).numpy(), cmap="gray_r")
         right = read[i] == truth[i]
         axes.set_title(f"{read[i]}" if right else f"{read[i]}, not {truth[i]}", fontsize=9, color="k" if right else "r")
         axes.axis("off")

@@ -93,7 +93,7 @@ def draw(curves, fitted, thetas, test, path):
     ends = np.array(STREETS)[..., ::-1]  # [street, end, (across, down)]
     for where, cost in zip(ends, costs[one], strict=True):
         streets.plot(*where.T, color="#cccccc", lw=0.8, zorder=0)
-        streets.text(*where.mean(axis=0), f"{cost:.2f}", size=8, ha="center", va="center", backgroundcolor="w")
+        streets.text(*where.mean(axis=0), f"{cost:.2f}", size=8, ha="center", va="center", bbox={"color": "w", "pad": 1})
     for name, x, color, width in shown:
         for count, where in enumerate(ends[x > 0.5]):
             label = None if count else f"{name}: {costs[one] @ x:.2f}"

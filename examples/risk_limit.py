@@ -63,7 +63,8 @@ def draw(path):
     losses.plot(limits[best], loss[best], "o", color="#b8582b")
     losses.set(ylabel="−mean log growth", title="Loss on held-out returns")
     slopes.axhline(0, color="#767676", lw=0.8)
-    slopes.plot(limits, slope, color="#222222", lw=2)
+    exists = np.where(sol.differentiable, slope, np.nan)  # not at σ = 0.05, where the limit and asset 2 go out at once
+    slopes.plot(limits, exists, color="#222222", lw=2)
     slopes.plot(limits[best], slope[best], "o", color="#b8582b")
     slopes.set(xlabel="risk limit σ", ylabel="d loss / dσ", title="Its derivative")
     for axes in (weights, losses, slopes):

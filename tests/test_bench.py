@@ -223,6 +223,7 @@ def test_quick_run_writes_json(tmp_path, monkeypatch, capsys):
     assert results["import_seconds"]["gpudiff"] > 0
     assert {entry["case"] for entry in results["projections"]} == {case.name for case in CASES}
     assert all(entry["rate"] > 0 and (entry["difference"] or 0) <= 1e-13 for entry in results["projections"])
+    assert [entry["family"] for entry in results["derivatives"]["adjoint"]] == ["qp-8-16"]
     printed = capsys.readouterr().out
     assert "qp-8-16" in printed
     assert "FMA peak" in printed

@@ -215,7 +215,7 @@ def fitting_size(solver: Solver, batch: Batch, x_bar: Array, derivatives: bool, 
     return int(min(batch.size, max(trial, fits)))
 
 
-def problems_per_second(call: Callable[[], Outcome], size: int, seconds: float) -> float:
+def problems_per_second(call: Callable[[], Any], size: int, seconds: float) -> float:
     """Problems per second over at least one call and at least ``seconds``."""
     enabled = gc.isenabled()
     gc.disable()
@@ -230,6 +230,17 @@ def problems_per_second(call: Callable[[], Outcome], size: int, seconds: float) 
     finally:
         if enabled:
             gc.enable()
+
+
+def interleaved(calls: dict[str, Callable[[], Any]], plan: Plan) -> dict[str, list[float]]:
+    """Seconds of calls that take turns: for each repeat the mean over as many as fit into the plan's time."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()  # warms up
+    for _ in range(plan.repeats):
+        for name, call in calls.items():
+            seconds[name].append(1 / problems_per_second(call, 1, plan.seconds))
+    return seconds
 
 
 def judge(record: Record, outcome: Outcome, exact: Truth, batch: Batch) -> None:

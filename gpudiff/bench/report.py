@@ -125,6 +125,57 @@ def projections_table(found: list[dict[str, Any]]) -> str:
     return table(head, rows, left=(0,))
 
 
+def derivatives_tables(found: dict[str, Any]) -> list[str]:
+    """One table for the families, one for each kind of call that is compared with another, and lines between them."""
+    costs = {each["family"]: each for each in found["backward"]}
+    rows = [
+        (
+            each["family"],
+            rate(costs[each["family"]]["forward"]),
+            rate(costs[each["family"]]["backward"]),
+            f"{_percent(costs[each['family']]['share'])} %",
+            _error(costs[each["family"]]["gradient_error_max"]),
+            _error(costs[each["family"]]["gradient_error_median"]),
+            _error(each["max"]),
+            _error(each["median"]),
+        )
+        for each in found["adjoint"]
+    ]
+    head = (
+        "derivatives",
+        "forward/s",
+        "backward/s",
+        "share",
+        "grad err max",
+        "median",
+        "⟨x̄, Jẋ⟩ − ⟨Jᵀx̄, ẋ⟩ max",
+        "median",
+    )
+    lines = [table(head, rows, left=(0,))]
+    head = ("ten cotangents at once", "of", "one, µs", "ten to one", "ten calls to ten", "bits of one alone")
+    rows = [
+        (e["family"], e["wrt"], f"{e['one']:.2f}", times(e["ratio"]), times(e["calls_ratio"]), str(e["same_bits"]))
+        for e in found["several"]
+    ]
+    lines += ["", table(head, rows, left=(0,))] * bool(rows)
+    head = ("double backward", "backward, µs", "recorded", "double", "err max", "median")
+    rows = [
+        (
+            e["family"],
+            f"{e['backward']:.2f}",
+            times(e["recorded"]),
+            times(e["double"]),
+            _error(e["error_max"]),
+            _error(e["error_median"]),
+        )
+        for e in found["twice"]
+    ]
+    lines += ["", table(head, rows, left=(0,))] * bool(rows)
+    head = ("training step, digits", "ms", "to gpudiff's", "gradients differ by")
+    rows = [(e["layer"], f"{e['ms']:.2f}", times(e["ratio"]), _error(e["difference"])) for e in found["training"]]
+    return lines + ["", table(head, rows, left=(0,))] * bool(rows)
+
+
 def ratios(records: Sequence[Record]) -> list[dict[str, Any]]:
     """How many times faster gpudiff is than each peer that answers correctly, per family.
 

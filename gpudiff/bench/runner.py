@@ -2,8 +2,9 @@
 
 It chooses families and solvers, measures them, prints tables (report.py), and writes a JSON file that holds everything
 needed to judge the figures: machine, versions, commit, settings, seed, and every speed with its accuracy. There are
-five parts, of which ``--parts`` chooses: cold solves (measure.py), warm starts (warm.py), throughput by batch size
-(sweep.py), the time of a single call (latency.py) and projections onto cones (projections.py).
+six parts, of which ``--parts`` chooses: cold solves (measure.py), warm starts (warm.py), throughput by batch size
+(sweep.py), the time of a single call (latency.py), projections onto cones (projections.py) and what derivatives cost
+(derivatives.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 from gpudiff._progress import Progress
 from gpudiff.bench import machine, measure, report, sweep, warm
+from gpudiff.bench.derivatives import derivatives
 from gpudiff.bench.families import FAMILIES, Family
 from gpudiff.bench.latency import latency
 from gpudiff.bench.measure import Plan, Record, run_family
@@ -31,7 +33,7 @@ from gpudiff.bench.sweep import run_sweep
 from gpudiff.bench.warm import WarmRecord, run_warm
 
 FORMAT = 2  # of the JSON
-PARTS = ("cold", "warm", "sweep", "latency", "projections")
+PARTS = ("cold", "warm", "sweep", "latency", "projections", "derivatives")
 METHODS = ("auto", "ipm", "active_set")  # of gpudiff, each a solver of its own in the tables
 _QUICK = {"seconds": 0.02, "repeat": 1, "sample": 4, "batch": 64}
 
@@ -192,6 +194,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         results["import_seconds"] = machine.import_seconds(max(1, plan.repeats))
     if ours and "projections" in parts:
         results["projections"] = projections(0.1 * plan.seconds, plan.repeats, peak, plan.seed)
+    if ours and "derivatives" in parts:
+        results["derivatives"] = derivatives(families, plan, options.backend, threads)
     return results
 
 
@@ -223,7 +227,11 @@ def results_text(results: dict[str, Any]) -> str:
         ]
     if "projections" in results:
         lines += ["", report.projections_table(results["projections"])]
-    lines += [f"not measured: {name} ({reason})" for name, reason in results["unavailable"].items()]
+    missing = dict(results["unavailable"])
+    if "derivatives" in results:
+        lines += ["", *report.derivatives_tables(results["derivatives"])]
+        missing.update(results["derivatives"]["torch_unavailable"])
+    lines += [f"not measured: {name} ({reason})" for name, reason in missing.items()]
     return "\n".join(lines)
 
 
