@@ -91,9 +91,10 @@ def draw(curves, fitted, thetas, test, path):
     shown = [("best", paths(costs[one]).x, "#d8d2c4", 13), ("least squares", taken[0][one], blue, 5)]
     shown.append(("smoothed gradients", taken[1][one], red, 2))
     ends = np.array(STREETS)[..., ::-1]  # [street, end, (across, down)]
+    middle = {"size": 8, "ha": "center", "va": "center", "bbox": {"color": "w", "pad": 1}}
     for where, cost in zip(ends, costs[one], strict=True):
         streets.plot(*where.T, color="#cccccc", lw=0.8, zorder=0)
-        streets.text(*where.mean(axis=0), f"{cost:.2f}", size=8, ha="center", va="center", bbox={"color": "w", "pad": 1})
+        streets.text(*where.mean(axis=0), f"{cost:.2f}", **middle)
     for name, x, color, width in shown:
         for count, where in enumerate(ends[x > 0.5]):
             label = None if count else f"{name}: {costs[one] @ x:.2f}"
