@@ -120,8 +120,7 @@ class QpsolversBackend:
         gave none, or said itself that it is no solution and the check agrees. Polishing improves points that passed
         the check and revives none that did not; `Settings(rescue=True)` does.
         """
-        host = on_host(problem, [problem.data(name) for name in DATA])
-        host = check_symmetry(host)
+        host = check_symmetry(on_host(problem, [problem.data(name) for name in DATA]))
         convex = self._convex(problem, settings)
         sound = host.valid & convex
         answers = self._answers(host, sound, settings, start)
