@@ -39,7 +39,8 @@ def surface(*values: Any) -> Any:
             # An array of a package cannot come from anywhere unless the package has been imported.
             kind = getattr(sys.modules.get(package), array, None)
             if kind is not None and isinstance(value, kind):
-                return import_module(module)
+                # A module that is there is looked up: torch.compile cannot follow an import.
+                return sys.modules.get(module) or import_module(module)
         if other is None and exposes_cuda(value):
             other = value
     return None if other is None else _host_of(other)

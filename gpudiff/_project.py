@@ -24,7 +24,7 @@ def project(v: Any, cones: Any, dual: bool = False) -> Any:
 
     Args:
         v: [..., m] points; arrays of NumPy, torch or CuPy, or what NumPy makes arrays of. torch tensors take part in
-            autograd: backward, forward mode and `torch.func`, once (second derivatives are an error).
+            autograd: backward, forward mode and `torch.func`, to any order.
         cones: list of cones or an SCS-style dict, m rows in all; every cone of gpudiff is taken.
         dual: project onto the dual cone K* = {y: sᵀy ≥ 0 for all s ∈ K} instead. Π_{K*}(v) = v + Π_K(−v), but is
             computed from what it is, without that sum's loss of digits.

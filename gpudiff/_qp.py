@@ -15,7 +15,7 @@ from gpudiff._arrays import surface
 from gpudiff._errors import ArgumentError, ShapeError
 from gpudiff._settings import Settings, as_settings
 from gpudiff._solution import Outcome, Solution
-from gpudiff._solve import finish, run_short
+from gpudiff._solve import Remembered, finish, run_short
 from gpudiff.forms.kinds import AtMost, Bounds, Equal
 from gpudiff.forms.plan import Placed
 from gpudiff.forms.stack import Stack, StackLinearization
@@ -181,22 +181,46 @@ def solve_qp(
     if foreign is not None:
         return foreign.solve_qp(P, q, G, h, A, b, lb, ub, settings, backend, warm_start)
     settings = as_settings(settings)
-    for matrix, vector, names in ((G, h, "Gh"), (A, b, "Ab")):
-        if (matrix is None) != (vector is None):
-            missing, given = names if matrix is None else reversed(names)
-            raise ShapeError(f"{missing}: expected an array, for {given} is given, got None")
-    stack = Stack.of(P, q, _FORMS, {"G": G, "h": h, "A": A, "b": b, "lb": lb, "ub": ub}, (None, None, None))
-    start = None
-    if warm_start is not None:
-        if not isinstance(warm_start, QPSolution):  # pyright: ignore[reportUnnecessaryIsInstance]  # user input
-            raise ArgumentError(f"warm_start: expected a QPSolution or None, got {type(warm_start).__name__}")
-        start = warm_start.conic
-    conic = run_short(stack.problem, settings, backend, start)
-    linearization = StackLinearization(stack, conic, QPTangents, QPCotangents, _sizes)
-    return finish(QPSolution(linearization, conic=conic), settings)
+    arguments = {"G": G, "h": h, "A": A, "b": b, "lb": lb, "ub": ub}
+    check_pairs(arguments)
+    stack = Stack.of(P, q, QP_FORMS, arguments, QP_CONSTANTS)
+    conic = run_short(stack.problem, settings, backend, start_of(warm_start))
+    return finish(qp_solution(stack, conic), settings)
 
 
-_FORMS = (
+def check_pairs(arguments: dict[str, Any]) -> None:
+    """See that rows have both their matrix and their vector.
+
+    Raises:
+        ShapeError: one of the two is missing.
+    """
+    for names in ("Gh", "Ab"):
+        missing = [name for name in names if arguments[name] is None]
+        if len(missing) == 1:
+            given = names.replace(missing[0], "")
+            raise ShapeError(f"{missing[0]}: expected an array, for {given} is given, got None")
+
+
+def start_of(warm_start: Any) -> Solution | Remembered | None:
+    """The solution of the cone program to start from.
+
+    Raises:
+        ArgumentError: the warm start is no `QPSolution`.
+    """
+    if warm_start is None or isinstance(warm_start, Remembered):
+        return warm_start
+    if not isinstance(warm_start, QPSolution):
+        raise ArgumentError(f"warm_start: expected a QPSolution or None, got {type(warm_start).__name__}")
+    return warm_start.conic
+
+
+def qp_solution(stack: Stack, conic: Solution) -> QPSolution:
+    """The solution of a QP from that of its cone program."""
+    return QPSolution(StackLinearization(stack, conic, QPTangents, QPCotangents, _sizes), conic=conic)
+
+
+QP_CONSTANTS = (None, None, None)
+QP_FORMS = (
     Placed(Equal, {"A": "A", "b": "b"}, {"y": "y"}, optional=True),
     Placed(AtMost, {"G": "G", "h": "h"}, {"y": "z"}, optional=True),
     Placed(Bounds, {"lower": "lb", "upper": "ub"}, {"y": "z_box"}),

@@ -251,21 +251,32 @@ def solve_flat(
         SolveError: a problem was not solved and the settings ask for an exception.
     """
     settings = as_settings(settings)
-    placed = flat.placed
-    stack = Stack.of(P, q, placed, flat.values, flat.constants)
-    start = None
-    if warm_start is not None:
-        if not isinstance(warm_start, FormsSolution):  # pyright: ignore[reportUnnecessaryIsInstance]  # user input
-            raise ArgumentError(f"warm_start: expected a FormsSolution or None, got {type(warm_start).__name__}")
-        start = warm_start.conic
-    conic = run_short(stack.problem, settings, backend, start)
+    stack = Stack.of(P, q, flat.placed, flat.values, flat.constants)
+    conic = run_short(stack.problem, settings, backend, start_of(warm_start))
+    return finish(forms_solution(flat.placed, stack, conic), settings)
+
+
+def start_of(warm_start: Any) -> Solution | None:
+    """The solution of the cone program to start from.
+
+    Raises:
+        ArgumentError: the warm start is no `FormsSolution`.
+    """
+    if warm_start is None:
+        return None
+    if not isinstance(warm_start, FormsSolution):
+        raise ArgumentError(f"warm_start: expected a FormsSolution or None, got {type(warm_start).__name__}")
+    return warm_start.conic
+
+
+def forms_solution(placed: tuple[Placed, ...], stack: Stack, conic: Solution) -> FormsSolution:
+    """The solution of a problem in forms from that of its cone program."""
     tangents, cotangents = partial(FormsTangents, placed), partial(FormsCotangents, placed)
     linearization: Any = StackLinearization(stack, conic, tangents, cotangents, _sizes)
     names = tuple(stack.plan.fields)
-    solution = FormsSolution(
+    return FormsSolution(
         linearization, placed=placed, conic=conic, POINT=("x", *names, "obj"), LATE=(*Outcome.LATE, *names)
     )
-    return finish(solution, settings)
 
 
 @lru_cache(maxsize=1024)

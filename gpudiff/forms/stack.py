@@ -74,8 +74,8 @@ class Stack:
             read[name] = None if value is None else as_array(name, value)
         if on_device(cost) or any(map(on_device, read.values())):
             check_places((name, array) for name, array in read.items() if name not in numbers)
-        masks = _masks(placed, read)
-        plan = _plan(placed, read, masks, constants)
+        masks = presence(placed, read)
+        plan = planned(placed, read, masks, constants)
         arrays, dtype = unify(None if name in numbers else array for name, array in read.items())
         data: dict[str, Array | None] = dict(zip(read, arrays, strict=True))
         for name, number in numbers.items():
@@ -260,7 +260,7 @@ def is_number(value: Any) -> bool:
     return type(value) is float or type(value) is int
 
 
-def _masks(placed: tuple[Placed, ...], read: dict[str, Array | None]) -> dict[str, Any]:
+def presence(placed: tuple[Placed, ...], read: dict[str, Array | None]) -> dict[str, Any]:
     """In which rows each bound is something else than infinite in some problem: True for all; None for no bound."""
     masks: dict[str, Any] = {}
     for form in placed:
@@ -279,7 +279,7 @@ def _masks(placed: tuple[Placed, ...], read: dict[str, Array | None]) -> dict[st
     return masks
 
 
-def _plan(
+def planned(
     placed: tuple[Placed, ...],
     arrays: dict[str, Array | None],
     masks: dict[str, Any],

@@ -8,28 +8,25 @@ solution that is used on another stream than its own torch's usual rules hold.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from gpudiff import _qp, _solve
-from gpudiff import given as _given
-from gpudiff._arrays import exposes_cuda
 from gpudiff._foreign import foreign_solution, solved
 from gpudiff._problem import Array
-from gpudiff._settings import Settings
-from gpudiff._solution import Outcome, Solution
+from gpudiff._settings import Settings, as_settings
+from gpudiff._solution import Solution
 from gpudiff._svec import layout, order_of_matrix, order_of_vector
-from gpudiff.forms.solve import Flat, FormsSolution, flattened, solve_flat
-from gpudiff.torch.arrays import as_tensor, canonical, to_caller, to_core, watched
+from gpudiff.forms.solve import Flat, FormsSolution, flattened, forms_solution, solve_flat, start_of
+from gpudiff.torch import traced
+from gpudiff.torch.arrays import as_tensor, direction, narrowed, to_caller, to_core, watched
+from gpudiff.torch.autograd import differentiable, tensors_of
 from gpudiff.torch.project import project, project_derivative
+from gpudiff.torch.stacked import solve_stacked
 
 __all__ = ["differentiate", "project", "project_derivative", "smat", "solve", "solve_forms", "solve_qp", "svec"]
-
-OutcomeT = TypeVar("OutcomeT", bound=Outcome[Any, Any])
 
 
 def solve(
@@ -42,16 +39,25 @@ def solve(
     backend: str = "auto",
     warm_start: Solution | None = None,
 ) -> Solution:
-    """`gpudiff.solve` for torch tensors; x, y, s and obj take part in autograd.
+    """`gpudiff.solve` for torch tensors; x, y, s and obj take part in autograd, to any order and in both modes.
+
+    A plain backward or forward pass is one call of the kernels. Where a derivative is differentiated again, or a
+    transform of `torch.func` is at work (grad, vjp, jvp, jacrev, jacfwd, hessian, vmap, in any order), derivatives are
+    made of the kernels' linear systems and of torch operations. A mapped axis becomes a batch axis.
 
     Arguments that are no tensors are constants. Backward computes the cotangents of those arguments alone that require
-    them. Under autocast float16 and bfloat16 are computed in float32; otherwise they are refused.
+    them. Under autocast float16 and bfloat16 are computed in float32, and x, y, s and obj are given back in that type
+    where all arguments are of it; otherwise they are refused.
     """
+    given = {"P": P, "q": q, "A": A, "b": b}
 
     def run(arrays: dict[str, Array | None]) -> Solution:
         return _solve.solve(**arrays, cones=cones, settings=settings, backend=backend, warm_start=warm_start)  # pyright: ignore[reportArgumentType]
 
-    return _differentiable(run, {"P": P, "q": q, "A": A, "b": b})
+    arguments = tensors_of(given)
+    if torch.compiler.is_compiling():
+        return narrowed(traced.solve(arguments, cones, settings, backend, warm_start), given)
+    return narrowed(differentiable(run, arguments), given)
 
 
 def solve_qp(
@@ -68,11 +74,21 @@ def solve_qp(
     warm_start: _qp.QPSolution | None = None,
 ) -> _qp.QPSolution:
     """`gpudiff.solve_qp` for torch tensors; x, y, z, z_box and obj take part in autograd. See `solve`."""
+    forms: dict[str, Any] = {"G": G, "h": h, "A": A, "b": b, "lb": lb, "ub": ub}
+    given = {"P": P, "q": q, **forms}
+    arguments = tensors_of(given)
+    if not watched(arguments.values()):
+        arrays = {name: to_core(t) if isinstance(t, torch.Tensor) else t for name, t in arguments.items()}
 
-    def run(arrays: dict[str, Array | None]) -> _qp.QPSolution:
-        return _qp.solve_qp(**arrays, settings=settings, backend=backend, warm_start=warm_start)  # pyright: ignore[reportArgumentType]
+        def run() -> _qp.QPSolution:
+            return _qp.solve_qp(**arrays, settings=settings, backend=backend, warm_start=warm_start)
 
-    return _differentiable(run, {"P": P, "q": q, "G": G, "h": h, "A": A, "b": b, "lb": lb, "ub": ub})
+        return narrowed(foreign_solution(solved(run, direction, to_caller), direction, to_caller), given)
+    _qp.check_pairs(forms)
+    start = _qp.start_of(warm_start)
+    checked = as_settings(settings)
+    solution = solve_stacked(arguments, _qp.QP_FORMS, _qp.QP_CONSTANTS, checked, backend, start, _qp.qp_solution)
+    return narrowed(solution, given)
 
 
 def solve_forms(
@@ -86,10 +102,18 @@ def solve_forms(
     """`gpudiff.solve_forms` for torch tensors; x, obj and each form's y and s take part in autograd. See `solve`."""
     flat = forms if isinstance(forms, Flat) else flattened(forms)
 
-    def run(arrays: dict[str, Array | None]) -> FormsSolution:
-        return solve_flat(arrays["P"], arrays["q"], flat.with_arrays(arrays), settings, backend, warm_start)
+    given = {"P": P, "q": q, **flat.values}
+    arguments = tensors_of(given)
+    if not watched(arguments.values()):
+        arrays = {name: to_core(t) if isinstance(t, torch.Tensor) else t for name, t in arguments.items()}
 
-    return _differentiable(run, {"P": P, "q": q, **flat.arrays()})
+        def run() -> FormsSolution:
+            return solve_flat(arrays["P"], arrays["q"], flat.with_arrays(arrays), settings, backend, warm_start)
+
+        return narrowed(foreign_solution(solved(run, direction, to_caller), direction, to_caller), given)
+    made, checked = partial(forms_solution, flat.placed), as_settings(settings)
+    solution = solve_stacked(arguments, flat.placed, flat.constants, checked, backend, start_of(warm_start), made)
+    return narrowed(solution, given)
 
 
 def differentiate(
@@ -133,87 +157,3 @@ def smat(v: torch.Tensor) -> torch.Tensor:
     places = torch.zeros(order, order, dtype=torch.int64, device=v.device)
     places[rows, columns] = places[columns, rows] = torch.arange(len(rows), device=v.device)
     return values[..., places]
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class _Call:
-    """One solve on its way through autograd: what to run, on which arguments, and what came of it."""
-
-    run: Callable[[dict[str, Array | None]], Outcome[Any, Any]]
-    names: tuple[str, ...]
-    absent: dict[str, None]
-    solution: Outcome[Any, Any] | None = None
-
-    def derivative(self) -> tuple[tuple[str, ...], Any]:
-        """The fields that have derivatives, and the linearisation that gives them."""
-        assert self.solution is not None
-        return self.solution.POINT, self.solution.linearization
-
-
-class _Solve(torch.autograd.Function):
-    """The solution map as autograd sees it: tensors of the data in, the fields in `Outcome.POINT` out."""
-
-    @staticmethod
-    def forward(call: _Call, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Solve, and leave the whole solution in `call`."""
-        arrays: dict[str, Array | None] = {name: to_core(t) for name, t in zip(call.names, tensors, strict=True)}
-        call.solution = solution = solved(lambda: call.run({**arrays, **call.absent}), _direction, to_caller)
-        # Autograd makes what leaves here part of its graph, which holds the call and so the solution: that must not
-        # hold the graph in turn, nor must a `Solver` that remembers where the solution ended.
-        return tuple(to_caller(getattr(solution, name)).detach() for name in solution.POINT)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-        """Keep what derivatives need: the solution, and the tensors under autograd's watch for in-place changes."""
-        call, *tensors = inputs
-        ctx.call = call
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors, *output)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *bars: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Cotangents of the arguments that require them."""
-        _ = ctx.saved_tensors  # raises if the data or the solution have been overwritten, which the call would not see
-        fields, linearization = ctx.call.derivative()
-        cotangents = {name: to_core(bar) for name, bar in zip(fields, bars, strict=True) if bar is not None}
-        names: tuple[str, ...] = ctx.call.names
-        needed: tuple[bool, ...] = ctx.needs_input_grad[1:]
-        wrt = [name for name, need in zip(names, needed, strict=True) if need]
-        if not cotangents or not wrt:
-            return (None,) * (1 + len(names))
-        bar = linearization.vjp(cotangents, wrt)
-        return (None, *(to_caller(getattr(bar, name)) if name in wrt else None for name in names))
-
-    @staticmethod
-    def jvp(ctx: Any, *dots: Any) -> tuple[torch.Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Tangents of the solution."""
-        fields, linearization = ctx.call.derivative()
-        pairs = zip(ctx.call.names, dots[1:], strict=True)
-        dot = linearization.jvp({name: to_core(value) for name, value in pairs if value is not None})
-        return tuple(to_caller(getattr(dot, name)) for name in fields)
-
-
-def _differentiable(run: Callable[[dict[str, Array | None]], OutcomeT], arguments: dict[str, Any]) -> OutcomeT:
-    """Run a solve under autograd and give its solution back in tensors."""
-    tensors = {name: canonical(name, value) for name, value in arguments.items() if value is not None}
-    if len({tensor.dtype for tensor in tensors.values()}) > 1:
-        # Widen here rather than further down: autograd then narrows the gradients again.
-        tensors = {name: tensor.to(torch.float64) for name, tensor in tensors.items()}
-    absent = {name: None for name, value in arguments.items() if value is None}
-    call = _Call(run, tuple(tensors), absent)
-    if not watched(tensors.values()):
-        arrays = {name: to_core(tensor) for name, tensor in tensors.items()}
-        solution: Any = solved(lambda: run({**arrays, **absent}), _direction, to_caller)
-        return foreign_solution(solution, _direction, to_caller)
-    outputs: Any = _Solve.apply(call, *tensors.values())
-    solution = call.solution
-    fields = dict(zip(solution.POINT, outputs, strict=True))
-    return foreign_solution(solution, _direction, to_caller, **fields)
-
-
-def _direction(name: str, value: Any) -> Any:
-    """A tangent or cotangent as an array of the core; what is neither tensor nor array on a GPU is left to it."""
-    if isinstance(value, torch.Tensor) or exposes_cuda(value):
-        return to_core(canonical(name, value))
-    return value

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from gpudiff._arrays import exposes_cuda
 from gpudiff._device import DeviceArray, Shape, contiguous
 from gpudiff._errors import DeviceError, DtypeError, ShapeError
 from gpudiff._problem import Array
+from gpudiff.forms.stack import is_number
 
 _FLOAT = (torch.float64, torch.float32)
 _HALF = (torch.float16, torch.bfloat16)
@@ -163,8 +165,64 @@ def canonical(name: str, value: Any) -> torch.Tensor:
     return tensor.to(torch.float64)
 
 
-def watched(tensors: Iterable[torch.Tensor]) -> bool:
+def narrowed(solution: Any, arguments: dict[str, Any]) -> Any:
+    """A solution with its point in float16 or bfloat16 where all arrays among the arguments are of that type."""
+    arrays = [value for value in arguments.values() if value is not None and not is_number(value)]
+    dtypes = {value.dtype if isinstance(value, torch.Tensor) else None for value in arrays}
+    if len(dtypes) != 1:
+        return solution
+    (dtype,) = dtypes
+    if dtype not in _HALF:
+        return solution
+    others = {name: value for name, value in vars(solution).items() if name != "linearization"}
+    point = {name: getattr(solution, name).to(dtype) for name in solution.POINT}
+    return type(solution)(solution.linearization, **{**others, **point})
+
+
+def direction(name: str, value: Any) -> Any:
+    """A tangent or cotangent as an array of the core; what is neither tensor nor array on a GPU is left to it."""
+    if isinstance(value, torch.Tensor) or exposes_cuda(value):
+        return to_core(canonical(name, value))
+    return value
+
+
+def watched(tensors: Iterable[Any]) -> bool:
     """Whether autograd, in either mode, or torch.func looks at what is computed; otherwise its overhead is saved."""
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+    if torch.is_grad_enabled() and any(isinstance(tensor, torch.Tensor) and tensor.requires_grad for tensor in tensors):
         return True
-    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()  # pyright: ignore[reportPrivateUsage]
+    return forward_mode() or transformed()
+
+
+def saved(ctx: Any) -> list[Any]:
+    """The tensors that an autograd function has kept, for its `jvp`: without the tangents that are being looked at."""
+    return [t if t is None or not t.is_floating_point() else forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors]
+
+
+def nestable(jvp: Callable[..., Any]) -> Callable[..., Any]:
+    """Let forward mode look at the `jvp` of an autograd function, which is called with that switched off.
+
+    Forward mode over forward mode would otherwise lose what the tangent depends on beside the tangents given. The
+    function must take the tensors it has kept from `saved`.
+    """
+
+    @wraps(jvp)
+    def watched_jvp(*arguments: Any) -> Any:
+        with forward_ad._set_fwd_grad_enabled(True):  # pyright: ignore[reportPrivateUsage]
+            return jvp(*arguments)
+
+    return watched_jvp
+
+
+def forward_mode() -> bool:
+    """Whether tangents may be under way, outside of torch.func."""
+    return forward_ad._current_level >= 0  # pyright: ignore[reportPrivateUsage]
+
+
+def transformed() -> bool:
+    """Whether a transform of torch.func is under way: tensors may then not be what memory holds."""
+    return torch._C._are_functorch_transforms_active()  # pyright: ignore[reportPrivateUsage]
+
+
+def hidden(tensor: torch.Tensor) -> bool:
+    """Whether a tensor's numbers cannot be looked at: they lie on a GPU, or a transform has changed what they are."""
+    return not lies_on_host(tensor) or torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # pyright: ignore

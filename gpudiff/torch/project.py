@@ -1,7 +1,7 @@
 """torch tensors: projections onto cones as differentiable functions.
 
-A projection is differentiable once: its derivative is itself an autograd function, linear in the direction, so that
-`torch.func` and vmap go through it, and a second derivative is a clear error rather than a wrong zero.
+The derivative of a projection is itself an autograd function, linear in the direction, and its own derivative is made
+of the second one of the projection (gpudiff/torch/curvature.py): both modes, `torch.func`, vmap and every order.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import torch
 from gpudiff import _project
 from gpudiff._cones import Product, as_product
 from gpudiff._errors import ShapeError
-from gpudiff.torch.arrays import canonical, to_caller, to_core, watched
+from gpudiff.torch.arrays import canonical, nestable, saved, to_caller, to_core, watched
+from gpudiff.torch.curvature import curvature
 
 
 def project(v: Any, cones: Any, dual: bool = False) -> torch.Tensor:
@@ -25,7 +26,7 @@ def project(v: Any, cones: Any, dual: bool = False) -> torch.Tensor:
 
 
 def project_derivative(v: Any, name: str, direction: Any, cones: Any, dual: bool = False) -> torch.Tensor:
-    """`gpudiff.project_jvp` and `project_vjp` for torch tensors, differentiable in the direction alone."""
+    """`gpudiff.project_jvp` and `project_vjp` for torch tensors, differentiable."""
     points, along, product = canonical("v", v), canonical(name, direction), as_product(cones)
     if along.shape != points.shape:
         raise ShapeError(f"{name}: expected shape {tuple(points.shape)}, that of v, got {tuple(along.shape)}")
@@ -65,9 +66,10 @@ class _Projection(torch.autograd.Function):
         return _Derivative.apply(v, p_bar, ctx.cones, ctx.dual), None, None  # pyright: ignore[reportReturnType]
 
     @staticmethod
+    @nestable
     def jvp(ctx: Any, v_dot: torch.Tensor, *_: None) -> torch.Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """DΠ(v) v̇."""
-        (v,) = ctx.saved_tensors
+        (v,) = saved(ctx)
         return _Derivative.apply(v, v_dot, ctx.cones, ctx.dual)  # pyright: ignore[reportReturnType]
 
     @staticmethod
@@ -79,7 +81,7 @@ class _Projection(torch.autograd.Function):
 
 
 class _Derivative(torch.autograd.Function):
-    """DΠ(v) h as autograd sees it: linear in h, self-adjoint, and not differentiable in v."""
+    """DΠ(v) h as autograd sees it: linear in h and self-adjoint."""
 
     @staticmethod
     def forward(v: torch.Tensor, h: torch.Tensor, cones: Product, dual: bool) -> torch.Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -88,37 +90,30 @@ class _Derivative(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        """Keep the points."""
-        v, _, ctx.cones, ctx.dual = inputs
-        ctx.save_for_backward(v)
-        ctx.save_for_forward(v)
+        """Keep the points and the directions."""
+        v, h, ctx.cones, ctx.dual = inputs
+        ctx.save_for_backward(v, h)
+        ctx.save_for_forward(v, h)
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, bar: torch.Tensor | None) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """DΠ(v) is symmetric.
-
-        Raises:
-            NotImplementedError: the derivative with respect to v is asked for.
-        """
-        if ctx.needs_input_grad[0]:
-            raise NotImplementedError(_ONCE)
-        if bar is None or not ctx.needs_input_grad[1]:
+        """DΠ(v) is symmetric, and so is D²Π(v) in all three arguments."""
+        if bar is None:
             return None, None, None, None
-        (v,) = ctx.saved_tensors
-        return None, _Derivative.apply(v, bar, ctx.cones, ctx.dual), None, None
+        v, h = ctx.saved_tensors
+        v_bar = curvature(project, v, h, bar, ctx.cones, ctx.dual) if ctx.needs_input_grad[0] else None
+        h_bar = _Derivative.apply(v, bar, ctx.cones, ctx.dual) if ctx.needs_input_grad[1] else None
+        return v_bar, h_bar, None, None
 
     @staticmethod
+    @nestable
     def jvp(ctx: Any, v_dot: torch.Tensor | None, h_dot: torch.Tensor | None, *_: None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """DΠ(v) ḣ.
-
-        Raises:
-            NotImplementedError: the derivative with respect to v is asked for.
-        """
-        if v_dot is not None:
-            raise NotImplementedError(_ONCE)
-        (v,) = ctx.saved_tensors
-        return None if h_dot is None else _Derivative.apply(v, h_dot, ctx.cones, ctx.dual)
+        """D²Π(v)[v̇, h] + DΠ(v) ḣ."""
+        v, h = saved(ctx)
+        bent = None if v_dot is None else curvature(project, v, v_dot, h, ctx.cones, ctx.dual)
+        along: Any = None if h_dot is None else _Derivative.apply(v, h_dot, ctx.cones, ctx.dual)
+        return along if bent is None else bent if along is None else bent + along
 
     @staticmethod
     def vmap(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -131,5 +126,3 @@ class _Derivative(torch.autograd.Function):
         ]
         return _Derivative.apply(*moved, cones, dual), 0
 
-
-_ONCE = "gpudiff.project: expected first derivatives alone, got a request for a second one, which there is not"
