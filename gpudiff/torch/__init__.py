@@ -1,4 +1,4 @@
-"""torch tensors: `solve`, `solve_qp`, `solve_forms` and `project` as differentiable functions, and `svec` and `smat`.
+"""torch tensors: `solve`, `solve_qp`, `solve_forms` and `project` as differentiable functions, and layers.
 
 The only package of gpudiff that imports torch. `gpudiff.solve` finds its way here when it is given a tensor, so nobody
 needs to import this. Tensors are handed to the kernels where they lie and results come back the same way. On a GPU all
@@ -23,10 +23,11 @@ from gpudiff.forms.solve import Flat, FormsSolution, flattened, forms_solution, 
 from gpudiff.torch import traced
 from gpudiff.torch.arrays import as_tensor, direction, narrowed, to_caller, to_core, watched
 from gpudiff.torch.autograd import differentiable, tensors_of
+from gpudiff.torch.layers import ConeLayer, ConePoint, QPLayer, QPPoint
 from gpudiff.torch.project import project, project_derivative
 from gpudiff.torch.stacked import solve_stacked
 
-__all__ = ["differentiate", "project", "project_derivative", "smat", "solve", "solve_forms", "solve_qp", "svec"]
+__all__ = ["ConeLayer", "ConePoint", "QPLayer", "QPPoint", "project", "project_derivative", "smat", "solve", "solve_forms", "solve_qp", "svec"]
 
 
 def solve(
@@ -37,7 +38,7 @@ def solve(
     cones: Any = (),
     settings: Settings | None = None,
     backend: str = "auto",
-    warm_start: Solution | None = None,
+    warm_start: Any = None,
 ) -> Solution:
     """`gpudiff.solve` for torch tensors; x, y, s and obj take part in autograd, to any order and in both modes.
 
@@ -71,12 +72,15 @@ def solve_qp(
     ub: Any = None,
     settings: Settings | None = None,
     backend: str = "auto",
-    warm_start: _qp.QPSolution | None = None,
+    warm_start: Any = None,
 ) -> _qp.QPSolution:
     """`gpudiff.solve_qp` for torch tensors; x, y, z, z_box and obj take part in autograd. See `solve`."""
     forms: dict[str, Any] = {"G": G, "h": h, "A": A, "b": b, "lb": lb, "ub": ub}
     given = {"P": P, "q": q, **forms}
     arguments = tensors_of(given)
+    if torch.compiler.is_compiling():
+        _qp.check_pairs(forms)
+        return narrowed(traced.solve_qp(arguments, settings, backend, warm_start), given)
     if not watched(arguments.values()):
         arrays = {name: to_core(t) if isinstance(t, torch.Tensor) else t for name, t in arguments.items()}
 

@@ -224,5 +224,5 @@ def transformed() -> bool:
 
 
 def hidden(tensor: torch.Tensor) -> bool:
-    """Whether a tensor's numbers cannot be looked at: they lie on a GPU, or a transform has changed what they are."""
-    return not lies_on_host(tensor) or torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # pyright: ignore
+    """Whether a tensor's numbers cannot be looked at: it lies on a GPU, or a transform of torch.func is under way."""
+    return not lies_on_host(tensor) or transformed()

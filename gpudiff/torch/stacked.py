@@ -59,22 +59,13 @@ def solve_stacked(
         if tensor is not None and tensor.device != q.device:
             raise DeviceError(f"{name}: expected a tensor on {q.device}, where q lies, got one on {tensor.device}")
     plan = planned(placed, tensors, _presence(placed, tensors), constants)
-    P, rows, n = tensors["P"], plan.cones.rows, plan.n
-    A = _assembled(plan.A, plan.whole_A, (rows, n), tensors, q)
-    b = _assembled(plan.b, plan.whole_b, (rows,), tensors, q)
-    if plan.batched and batch_of((P, q, A, b), RANKS) != plan.batch:
-        q = q.expand(plan.batch, n)  # the batch axis is that of an argument which the cone program does not have
+    data = cone_program(plan, tensors)
 
     def run(arrays: dict[str, Array | None]) -> Solution:
         return run_short(as_problem(**arrays, cones=plan.cones), settings, backend, start)
 
-    conic = differentiable(run, {"P": P, "q": q, "A": A, "b": b})
-    given = {name: _value(field, getattr(conic, field.source)) for name, field in plan.fields.items()}
-    for name, field in plan.fields.items():
-        if not field.links:  # a constant, which is part of the graph like all others
-            obj = conic.obj[(..., *([None] * len(field.shape)))]
-            given[name] = torch.where(torch.zeros_like(obj, dtype=torch.bool), obj, given[name])
-    given |= {"x": conic.x, "obj": conic.obj}
+    conic = differentiable(run, data)
+    given = fields_of(plan.fields.items(), conic)
     inner: Any = conic.linearization
     if transformed():
         solution = made(Stack(plan, {}, inner.inner.problem), conic)
@@ -82,9 +73,30 @@ def solve_stacked(
         others = {name: value for name, value in vars(solution).items() if name != "linearization"}
         parts = vars(solution.linearization)
         return finish(type(solution)(_Hidden(**parts), **{**others, **given}), settings)
-    data: dict[str, Array | None] = {name: None if t is None else to_core(t) for name, t in tensors.items()}
-    stack = Stack(plan, data, inner.inner.problem)
+    arrays: dict[str, Array | None] = {name: None if t is None else to_core(t) for name, t in tensors.items()}
+    stack = Stack(plan, arrays, inner.inner.problem)
     return finish(foreign_solution(made(stack, Solution(inner.inner)), direction, to_caller, **given), settings)
+
+
+def cone_program(plan: Plan, tensors: dict[str, Any]) -> dict[str, Any]:
+    """P, q, A and b of the cone program, from the arguments by name."""
+    P, q, rows, n = tensors["P"], tensors["q"], plan.cones.rows, plan.n
+    A = _assembled(plan.A, plan.whole_A, (rows, n), tensors, q)
+    b = _assembled(plan.b, plan.whole_b, (rows,), tensors, q)
+    if plan.batched and batch_of((P, q, A, b), RANKS) != plan.batch:
+        q = q.expand(plan.batch, n)  # the batch axis is that of an argument which the cone program does not have
+    return {"P": P, "q": q, "A": A, "b": b}
+
+
+def fields_of(fields: Iterable[tuple[str, Field]], conic: Solution) -> dict[str, Tensor]:
+    """x, obj and the fields of the forms, from the solution of the cone program."""
+    given = {"x": conic.x, "obj": conic.obj}
+    for name, field in fields:
+        given[name] = _value(field, getattr(conic, field.source))
+        if not field.links:  # a constant, which is part of the graph like all others
+            obj = conic.obj[(..., *([None] * len(field.shape)))]
+            given[name] = torch.where(torch.zeros_like(obj, dtype=torch.bool), obj, given[name])
+    return given
 
 
 class _Hidden(StackLinearization):

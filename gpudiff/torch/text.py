@@ -8,7 +8,7 @@ import dataclasses
 from functools import lru_cache
 from typing import Any
 
-from gpudiff._cones import PSD, Cone, DualExponential, DualPower, Exponential, Product, as_product
+from gpudiff._cones import PSD, Cone, DualExponential, DualPower, Exponential, Power, Product, as_product
 from gpudiff._settings import Settings
 
 
@@ -23,7 +23,10 @@ def cones_text(cones: Any) -> str:
     """
     # A list is not read by `as_product`, whose memory torch.compile would have to look past.
     listed = cones if isinstance(cones, list | tuple) else as_product(cones).cones
-    return " ".join([_entry(cone) if isinstance(cone, Cone) else _entry(as_product(cones).cones[0]) for cone in listed])
+    for cone in listed:
+        if not isinstance(cone, Cone):
+            as_product(cones)  # raises
+    return " ".join([_entry(cone) for cone in listed])
 
 
 @lru_cache(maxsize=256)
@@ -52,7 +55,9 @@ def parsed_settings(text: str) -> Settings:
 
 
 def _entry(cone: Cone) -> str:
-    number = cone.parameter or (cone.order if isinstance(cone, PSD) else cone.rows)
-    if isinstance(cone, Exponential | DualExponential):
-        number = cone.rows // 3
-    return f"{cone.key}{-number if isinstance(cone, DualPower) else number!r}"
+    # Attributes alone: torch.compile does not see properties of frozen dataclasses.
+    if isinstance(cone, Power):
+        return f"{cone.key}{'-' if isinstance(cone, DualPower) else ''}{cone.alpha!r}"
+    if isinstance(cone, PSD):
+        return f"{cone.key}{cone.order}"
+    return f"{cone.key}{cone.rows // 3 if isinstance(cone, Exponential | DualExponential) else cone.rows}"

@@ -5,29 +5,57 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 
+from gpudiff._qp import QP_CONSTANTS, QP_FORMS, QPSolution
 from gpudiff._errors import ArgumentError
 from gpudiff._solution import Solution
 from gpudiff._settings import Settings
+from gpudiff.forms.plan import Field, Plan
+from gpudiff.forms.stack import is_number, planned
 from gpudiff.torch import ops  # noqa: F401  # pyright: ignore[reportUnusedImport]  # the operators
 from gpudiff.torch.autograd import FIELDS
+from gpudiff.torch.stacked import cone_program, fields_of
 from gpudiff.torch.text import cones_text, settings_text
 
 Tensor: TypeAlias = torch.Tensor
 
 
 def solve(tensors: dict[str, Any], cones: Any, settings: Settings | None, backend: str, warm_start: Any) -> Solution:
-    """A solve as part of a graph.
+    """A solve as part of a graph; `cones` may be their text.
 
     Raises:
         ArgumentError: there is a warm start, which a graph has no place for.
     """
     if warm_start is not None:
         raise ArgumentError("warm_start: expected None under torch.compile, got a solution")
-    text = cones_text(cones), settings_text(settings), backend
+    text = cones if isinstance(cones, str) else cones_text(cones), settings_text(settings), backend
     values = torch.ops.gpudiff.solve(tensors["P"], tensors["q"], tensors["A"], tensors["b"], *text)
     return Solution(TracedLinearization(), **dict(zip(FIELDS, values, strict=True)))
+
+
+def solve_qp(tensors: dict[str, Any], settings: Settings | None, backend: str, warm_start: Any) -> QPSolution:
+    """A QP as part of a graph, for which its shapes are fixed; bounds may be infinite anywhere.
+
+    Raises:
+        ArgumentError: there is a warm start, which a graph has no place for.
+    """
+    q = tensors["q"]
+    given = {name: q.new_full((), value) if is_number(value) else value for name, value in tensors.items()}
+    plan, fields, text = _plan_of(tuple([(name, None if t is None else tuple(t.shape)) for name, t in given.items()]))
+    conic = solve(cone_program(plan, given), text, settings, backend, warm_start)
+    others = {name: getattr(conic, name) for name in FIELDS[len(Solution.POINT) :]}
+    return QPSolution(TracedLinearization(), **fields_of(fields, conic), **others, conic=conic)
+
+
+@torch.compiler.assume_constant_result
+def _plan_of(shapes: tuple[tuple[str, tuple[int, ...] | None], ...]) -> tuple[Plan, tuple[tuple[str, Field], ...], str]:
+    arrays: Any = {name: None if shape is None else np.broadcast_to(0.0, shape) for name, shape in shapes}
+    masks = {name: None if arrays[name] is None else True for name in ("lb", "ub")}
+    plan = planned(QP_FORMS, arrays, masks, QP_CONSTANTS)
+    bare = plan._replace(arguments={}, fields={}, cores={})  # a graph takes no dictionaries for constants
+    return bare, tuple(plan.fields.items()), cones_text(plan.cones)
 
 
 class TracedLinearization:
