@@ -190,16 +190,15 @@ def test_forward_mode_and_transforms(rng):
     assert_same_bits(mapped.numpy(), gd.project(v, EVERY).T.numpy())
 
 
-def test_second_derivatives_are_an_error(rng):
-    v = torch.from_numpy(points(rng, EVERY, 2)).requires_grad_()
-    (bar,) = torch.autograd.grad(gd.project(v, EVERY).sum(), v, create_graph=True)
-    with pytest.raises(NotImplementedError, match=r"gpudiff\.project: expected first derivatives alone"):
-        bar.sum().backward()
-    with pytest.raises(NotImplementedError, match="first derivatives alone"):
-        torch.func.jacfwd(torch.func.jacfwd(lambda v: gd.project(v, EVERY)))(v.detach()[0])
-    # In the direction the derivative is linear, and that it may be differentiated in.
-    h = torch.from_numpy(points(rng, EVERY, 2)).requires_grad_()
-    assert torch.autograd.gradcheck(lambda h: gd.project_jvp(v.detach(), h, EVERY), (h,), check_forward_ad=True)
+def test_second_and_third_derivatives(rng):
+    """By finite differences of the derivative below; in each mode, and in v and the direction together."""
+    v, h = (torch.from_numpy(points(rng, EVERY, 2)).requires_grad_() for _ in range(2))
+    assert torch.autograd.gradgradcheck(lambda v: gd.project(v, EVERY), (v,), check_fwd_over_rev=True)
+    assert torch.autograd.gradcheck(lambda *a: gd.project_jvp(*a, EVERY, dual=True), (v, h), check_forward_ad=True)
+    first = torch.func.jacfwd(torch.func.jacfwd(lambda v: gd.project(v, EVERY)))(v.detach()[0])
+    second = torch.func.jacrev(torch.func.jacrev(lambda v: gd.project(v, EVERY)))(v.detach()[0])
+    assert_close(first.numpy(), second.numpy(), 1e-11)
+    assert first.any()
 
 
 # ---- the GPU kernel --------------------------------------------------------------------------------------------------

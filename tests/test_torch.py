@@ -174,13 +174,6 @@ def test_overwriting_what_the_gradient_needs_is_noticed(data):
             loss.backward()
 
 
-def test_differentiating_twice_is_refused(data):
-    sol = solve(*data)
-    (grad,) = torch.autograd.grad(sol.x.square().sum(), data[1], create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        grad.sum().backward()
-
-
 def test_forward_mode_by_hand(data):
     L, q, A, b = (a.detach() for a in data)
     direction = torch.ones_like(b)
@@ -320,6 +313,42 @@ def test_half_precision_is_accepted_under_autocast(data):
     sol.x.sum().backward()
     assert q.grad.dtype == torch.float16
     assert q.grad.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_what_is_half_throughout_comes_back_as_half(dtype):
+    """A small QP with numbers that both types hold exactly: x = (−½, ½) in a box of ±½, computed in float32."""
+    P, q, A = (torch.tensor(v, dtype=dtype) for v in ([[2.0, 0], [0, 2]], [4.0, -4], [[1.0, 0], [0, 1], [-1, 0], [0, -1]]))
+    q.requires_grad_()
+    b = torch.full((4,), 0.5, dtype=dtype, requires_grad=True)
+    with torch.autocast("cpu", dtype=dtype):
+        sol = gd.solve(P, q, A, b, [gd.Nonnegative(4)])
+        quadratic = gd.solve_qp(P, q, lb=-0.5, ub=b[:2])
+    assert sol.primal_residual.dtype == torch.float32
+    for solution in (sol, quadratic):
+        assert {getattr(solution, name).dtype for name in solution.POINT} == {dtype}
+        assert solution.x.tolist() == [-0.5, 0.5]
+    sol.x.sum().backward()
+    assert b.grad.dtype == dtype
+    assert b.grad.tolist() == [0, 1, -1, 0]
+
+
+def test_derivatives_are_not_rounded_by_autocast(data):
+    L, q, A, b = (a.detach().float() for a in data)
+    P = L @ L.mT + torch.eye(n)
+
+    def total(q):
+        return gd.solve(P, q, A, b, CONES).x.square().sum()
+
+    expected = torch.func.hessian(total)(q)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(torch.func.hessian(total)(q), expected)
+
+
+def test_a_number_for_a_bound_takes_the_type_of_the_arrays(data):
+    q = data[1].detach().float().requires_grad_()
+    assert gd.solve_qp(torch.eye(n), q, lb=-0.5).x.dtype == torch.float32
+    assert gd.solve_qp(torch.eye(n), q.detach(), lb=-0.5).x.dtype == torch.float32
 
 
 def test_integers_become_float64():

@@ -198,6 +198,20 @@ def saved(ctx: Any) -> list[Any]:
     return [t if t is None or not t.is_floating_point() else forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors]
 
 
+def precise(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let the `backward` or `jvp` of an autograd function compute as it is told, under autocast too."""
+
+    @wraps(function)
+    def precise_function(ctx: Any, *arguments: Any) -> Any:
+        if not (torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")):
+            return function(ctx, *arguments)
+        device = next(tensor.device.type for tensor in ctx.saved_tensors if tensor is not None)
+        with torch.autocast(device, enabled=False):
+            return function(ctx, *arguments)
+
+    return precise_function
+
+
 def nestable(jvp: Callable[..., Any]) -> Callable[..., Any]:
     """Let forward mode look at the `jvp` of an autograd function, which is called with that switched off.
 
@@ -206,6 +220,7 @@ def nestable(jvp: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @wraps(jvp)
+    @precise
     def watched_jvp(*arguments: Any) -> Any:
         with forward_ad._set_fwd_grad_enabled(True):  # pyright: ignore[reportPrivateUsage]
             return jvp(*arguments)

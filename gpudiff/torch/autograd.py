@@ -17,7 +17,7 @@ from gpudiff._problem import DATA, Array
 from gpudiff._solution import Solution
 from gpudiff.forms.stack import is_number
 from gpudiff.torch.algebra import RANKS, batch_of, fold, unfold
-from gpudiff.torch.arrays import canonical, direction, forward_mode, nestable, saved, to_caller, to_core, transformed, watched
+from gpudiff.torch.arrays import canonical, direction, forward_mode, nestable, precise, saved, to_caller, to_core, transformed, watched
 from gpudiff.torch.composed import ComposedLinearization, pullback, pushforward
 from gpudiff.torch.directions import Site, Spec
 
@@ -78,6 +78,7 @@ class _Solve(torch.autograd.Function):
         ctx.save_for_forward(*tensors, *output[: _POINT + 1])
 
     @staticmethod
+    @precise
     def backward(ctx: Any, *bars: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Cotangents of the arguments that require them."""
         site = _site(ctx, ctx.saved_tensors)  # raises if the data or the solution have been overwritten, which the call would not see

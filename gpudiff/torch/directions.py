@@ -36,7 +36,7 @@ from gpudiff._settings import Method, Settings
 from gpudiff._solution import Result
 from gpudiff._status import keeps_point
 from gpudiff.torch.algebra import RANKS, fold, outer, product, summed, symmetric, total, unfold
-from gpudiff.torch.arrays import nestable, saved, to_caller, to_core
+from gpudiff.torch.arrays import nestable, precise, saved, to_caller, to_core
 from gpudiff.torch.curvature import curvature, is_flat
 from gpudiff.torch.project import project
 
@@ -261,6 +261,7 @@ class _Tangent(_System):
         return _Tangent.solved(*arguments)
 
     @staticmethod
+    @precise
     def backward(ctx: Any, *bars: Tensor | None) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Cotangents of (ẋ, ẏ, ṡ): one adjoint system."""
         *tensors, x_dot, y_dot, s_dot = ctx.saved_tensors
@@ -305,6 +306,7 @@ class _Adjoint(_System):
         return _Adjoint.solved(*arguments)
 
     @staticmethod
+    @precise
     def backward(ctx: Any, *bars: Tensor | None) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Cotangents of (a, c): one tangent system."""
         *tensors, a, c = ctx.saved_tensors

@@ -137,7 +137,8 @@ class _Layer(torch.nn.Module):
             own: Any = self._numbers[name] if name in self._numbers else getattr(self, name)
             if name == "P" and factor is not None:
                 identity = torch.eye(self.n, dtype=factor.dtype, device=factor.device)
-                own = factor @ factor.mT + self.epsilon * identity
+                with torch.autocast(factor.device.type, enabled=False):  # which would round the product
+                    own = factor @ factor.mT + self.epsilon * identity
             if own is not None and value is not None:
                 raise ArgumentError(f"{name}: expected None, for the layer has its own, got {type(value).__name__}")
             arguments[name] = value if own is None else own

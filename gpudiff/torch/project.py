@@ -13,7 +13,7 @@ import torch
 from gpudiff import _project
 from gpudiff._cones import Product, as_product
 from gpudiff._errors import ShapeError
-from gpudiff.torch.arrays import canonical, nestable, saved, to_caller, to_core, watched
+from gpudiff.torch.arrays import canonical, nestable, precise, saved, to_caller, to_core, watched
 from gpudiff.torch.curvature import curvature
 
 
@@ -60,6 +60,7 @@ class _Projection(torch.autograd.Function):
         ctx.save_for_forward(v)
 
     @staticmethod
+    @precise
     def backward(ctx: Any, p_bar: torch.Tensor) -> tuple[torch.Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """DΠ(v) p̄."""
         (v,) = ctx.saved_tensors
@@ -97,6 +98,7 @@ class _Derivative(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
+    @precise
     def backward(ctx: Any, bar: torch.Tensor | None) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """DΠ(v) is symmetric, and so is D²Π(v) in all three arguments."""
         if bar is None:
