@@ -44,7 +44,8 @@ def solve(
     Any array may come without the batch axis, or with extent 1, and is then shared by all problems: it is stored once,
     and its gradient is the sum over the batch. Without a batch axis in any argument the results have none either.
     Elements are float64 or float32; integers, lists and mixed precision become float64. NumPy arrays give NumPy
-    arrays; torch tensors give tensors that take part in autograd; CuPy arrays give CuPy arrays. What lies on a GPU is
+    arrays; torch tensors give tensors that take part in autograd, `torch.func` and `torch.compile` (which must find
+    `gpudiff.torch` imported); CuPy arrays give CuPy arrays. What lies on a GPU is
     solved there, on the current stream of the arrays' package, and stays there; nothing waits for it (what settings
     ask for it is said at `Settings`), so that a solve and its derivatives can be captured in a CUDA graph. Other arrays
     on a GPU (JAX, Numba, …) are read where they lie and give CuPy arrays, or torch tensors where CuPy is not installed.

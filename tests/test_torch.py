@@ -318,7 +318,9 @@ def test_half_precision_is_accepted_under_autocast(data):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_what_is_half_throughout_comes_back_as_half(dtype):
     """A small QP with numbers that both types hold exactly: x = (−½, ½) in a box of ±½, computed in float32."""
-    P, q, A = (torch.tensor(v, dtype=dtype) for v in ([[2.0, 0], [0, 2]], [4.0, -4], [[1.0, 0], [0, 1], [-1, 0], [0, -1]]))
+    P, q, A = (
+        torch.tensor(v, dtype=dtype) for v in ([[2.0, 0], [0, 2]], [4.0, -4], [[1.0, 0], [0, 1], [-1, 0], [0, -1]])
+    )
     q.requires_grad_()
     b = torch.full((4,), 0.5, dtype=dtype, requires_grad=True)
     with torch.autocast("cpu", dtype=dtype):

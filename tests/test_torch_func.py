@@ -44,7 +44,9 @@ def test_vmap_of_solve(mixed):
     one = [data[0][0], data[1][0] + 0.01 * data[1], data[2][0], data[3][0]]  # nothing but q has a batch axis, or two
     alone = torch.stack([function(one[0], v, *one[2:]) for v in one[1]])
     assert torch.equal(vmap(function, (None, 0, None, None))(*one), alone)
-    twice = vmap(vmap(function, (None, 0, None, None)), (None, 0, None, None))(one[0], one[1].reshape(3, 1, -1), *one[2:])
+    twice = vmap(vmap(function, (None, 0, None, None)), (None, 0, None, None))(
+        one[0], one[1].reshape(3, 1, -1), *one[2:]
+    )
     assert torch.equal(twice, alone[:, None])
 
 
@@ -94,7 +96,9 @@ def test_jacrev_is_jacfwd(mixed, batched):
 def test_jvp_and_vjp_are_adjoint(mixed):
     data, cones = mixed
     function = with_cones(point, cones)
-    dots = tuple(torch.randn(t.shape, dtype=t.dtype, generator=torch.Generator().manual_seed(i)) for i, t in enumerate(data))
+    dots = tuple(
+        torch.randn(t.shape, dtype=t.dtype, generator=torch.Generator().manual_seed(i)) for i, t in enumerate(data)
+    )
     out, out_dot = jvp(function, tuple(data), dots)
     bar = torch.cos(torch.arange(out.numel(), dtype=out.dtype)).reshape(out.shape)
     bars = vjp(function, *data)[1](bar)

@@ -41,7 +41,10 @@ def test_gradgradcheck_of_shared_arguments(axis):
     data, cones = tensors("mixed")
     one = slice(0, 1) if axis else 0
     for shared in range(4):
-        mixed = [t[one] if i == shared else t[:1] + 0.01 * i * torch.arange(2).reshape(2, *[1] * (t.ndim - 1)) * t[:1] for i, t in enumerate(data)]
+        mixed = [
+            t[one] if i == shared else t[:1] + 0.01 * i * torch.arange(2).reshape(2, *[1] * (t.ndim - 1)) * t[:1]
+            for i, t in enumerate(data)
+        ]
         inputs = [t.clone().requires_grad_() for t in mixed]
         assert gradgradcheck(lambda *a: point(*a, cones), inputs, check_fwd_over_rev=True, fast_mode=True), shared
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from problems import E, ED, N, Q, S, Z, generator, planted, stack, well_conditioned
+from problems import ED, E, N, Q, S, Z, generator, planted, stack, well_conditioned
 
 import gpudiff as gd
 
@@ -24,9 +24,7 @@ def tensors(name: str, batch: int = 2):
     """(L, q, A, b) with P = L Lᵀ, which moves among symmetric matrices only, and the cones."""
     cones, n, states = MIXED if name == "mixed" else CASES[name]
     rng = generator("torch", name)
-    problem = stack(
-        [well_conditioned(lambda rng: planted(rng, n, cones, n, 1, states), rng) for _ in range(batch)]
-    )
+    problem = stack([well_conditioned(lambda rng: planted(rng, n, cones, n, 1, states), rng) for _ in range(batch)])
     L = torch.linalg.cholesky(torch.from_numpy(problem.P))
     return [L, *(torch.from_numpy(part) for part in (problem.q, problem.A, problem.b))], problem.gd_cones
 

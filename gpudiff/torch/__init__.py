@@ -27,7 +27,19 @@ from gpudiff.torch.layers import ConeLayer, ConePoint, QPLayer, QPPoint
 from gpudiff.torch.project import project, project_derivative
 from gpudiff.torch.stacked import solve_stacked
 
-__all__ = ["ConeLayer", "ConePoint", "QPLayer", "QPPoint", "project", "project_derivative", "smat", "solve", "solve_forms", "solve_qp", "svec"]
+__all__ = [
+    "ConeLayer",
+    "ConePoint",
+    "QPLayer",
+    "QPPoint",
+    "project",
+    "project_derivative",
+    "smat",
+    "solve",
+    "solve_forms",
+    "solve_qp",
+    "svec",
+]
 
 
 def solve(

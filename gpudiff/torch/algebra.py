@@ -28,7 +28,7 @@ def product(matrix: Tensor, vectors: Tensor, many: bool = False) -> Tensor:
 
 
 def outer(left: Sequence[Tensor], right: Sequence[Tensor], like: Tensor, many: bool = False) -> Tensor:
-    """Sums of outer products left rightᵀ, in the shape of a matrix of the data: summed over `many` and what shares it."""
+    """Sums of outer products left rightᵀ in the shape of a matrix of the data: over `many`, and over what shares it."""
     if like.ndim == 2 or like.shape[0] == 1:
         rows, columns = (torch.cat([v.reshape(-1, v.shape[-1]) for v in vectors]) for vectors in (left, right))
         product = rows.mT @ columns

@@ -195,7 +195,9 @@ def watched(tensors: Iterable[Any]) -> bool:
 
 def saved(ctx: Any) -> list[Any]:
     """The tensors that an autograd function has kept, for its `jvp`: without the tangents that are being looked at."""
-    return [t if t is None or not t.is_floating_point() else forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors]
+    return [
+        t if t is None or not t.is_floating_point() else forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors
+    ]
 
 
 def precise(function: Callable[..., Any]) -> Callable[..., Any]:

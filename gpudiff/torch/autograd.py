@@ -17,7 +17,18 @@ from gpudiff._problem import DATA, Array
 from gpudiff._solution import Solution
 from gpudiff.forms.stack import is_number
 from gpudiff.torch.algebra import RANKS, batch_of, fold, unfold
-from gpudiff.torch.arrays import canonical, direction, forward_mode, nestable, precise, saved, to_caller, to_core, transformed, watched
+from gpudiff.torch.arrays import (
+    canonical,
+    direction,
+    forward_mode,
+    nestable,
+    precise,
+    saved,
+    to_caller,
+    to_core,
+    transformed,
+    watched,
+)
 from gpudiff.torch.composed import ComposedLinearization, pullback, pushforward
 from gpudiff.torch.directions import Site, Spec
 
@@ -81,7 +92,9 @@ class _Solve(torch.autograd.Function):
     @precise
     def backward(ctx: Any, *bars: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Cotangents of the arguments that require them."""
-        site = _site(ctx, ctx.saved_tensors)  # raises if the data or the solution have been overwritten, which the call would not see
+        site = _site(
+            ctx, ctx.saved_tensors
+        )  # raises if the data or the solution have been overwritten, which the call would not see
         needed: tuple[bool, ...] = ctx.needs_input_grad[1:]
         given = {name: bar for name, bar in zip(FIELDS[:_POINT], bars[:_POINT], strict=True) if bar is not None}
         wrt = [name for name, need in zip(DATA, needed, strict=True) if need]
@@ -110,8 +123,12 @@ class _Solve(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], call: Call, *tensors: Tensor | None) -> tuple[Any, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The mapped axis is a batch axis, or part of it."""
-        moved = [t if axis is None or t is None else t.movedim(axis, 0) for t, axis in zip(tensors, in_dims[1:], strict=True)]
-        batch = batch_of([t if a is None or t is None else t[0] for t, a in zip(moved, in_dims[1:], strict=True)], RANKS)
+        moved = [
+            t if axis is None or t is None else t.movedim(axis, 0) for t, axis in zip(tensors, in_dims[1:], strict=True)
+        ]
+        batch = batch_of(
+            [t if a is None or t is None else t[0] for t, a in zip(moved, in_dims[1:], strict=True)], RANKS
+        )
         folded = fold(info.batch_size, tensors, in_dims[1:], RANKS, batch)
         inner = Call(call.run, True)
         outputs: Any = _Solve.apply(inner, *folded)
@@ -142,7 +159,7 @@ def differentiable(run: Run, tensors: dict[str, Tensor | None]) -> Solution:
     solution: Any = call.solution
     if not call.every:
         return foreign_solution(solution, direction, to_caller, **fields)
-    site = Site(*data, *outputs[:3], fields["status"])  # pyright: ignore[reportArgumentType]
+    site = Site(*data, *outputs[:3], fields["status"])  # pyright: ignore
     linearization = ComposedLinearization(call.spec(), site, solution.linearization)
     return Solution(linearization, **fields)
 
@@ -150,7 +167,8 @@ def differentiable(run: Run, tensors: dict[str, Tensor | None]) -> Solution:
 def tensors_of(arguments: dict[str, Any]) -> dict[str, Any]:
     """Arguments as tensors of one element type; None for those that are absent, and Python numbers as they are."""
     tensors = {
-        name: value if value is None or is_number(value) else canonical(name, value) for name, value in arguments.items()
+        name: value if value is None or is_number(value) else canonical(name, value)
+        for name, value in arguments.items()
     }
     if len({tensor.dtype for tensor in tensors.values() if isinstance(tensor, torch.Tensor)}) > 1:
         # Widen here rather than further down: autograd then narrows the gradients again.

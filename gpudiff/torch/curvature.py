@@ -141,14 +141,14 @@ def _semidefinite(v: Tensor, g: Tensor, h: Tensor) -> Tensor:
     rows, columns, factors = layout(order)
     scale = torch.tensor(factors, dtype=v.dtype, device=v.device)
     place = torch.tensor(_places(order), device=v.device)
-    V, G, H = ((vector / scale)[..., place] for vector in (v, g, h))
+    V, *directions = ((vector / scale)[..., place] for vector in (v, g, h))
     # The solver refuses what is not finite; only failed points, whose directions are zero, can be that.
     values, basis = torch.linalg.eigh(torch.where(torch.isfinite(V), V, 0.0))
     positive, size = values > 0, values.abs()
     apart = positive[..., :, None] != positive[..., None, :]
     sums = size[..., :, None] + size[..., None, :]
     R = torch.where(apart, 1 / torch.where(apart, sums, torch.ones_like(sums)), torch.zeros_like(sums))
-    G, H = (basis.mT @ matrix @ basis for matrix in (G, H))
+    G, H = (basis.mT @ matrix @ basis for matrix in directions)
     RG, RH = R * G, R * H
     one = size[..., :, None] * R * (RG @ H + RH @ G)
     middle = (RG * size[..., None, :]) @ RH
@@ -176,9 +176,7 @@ def _stack(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat(torch.broadcast_tensors(*parts), -1)
 
 
-def _triple(
-    project: Callable[..., Tensor], run: _Run, v: Tensor, g: Tensor, h: Tensor, onto_dual: bool
-) -> Tensor:
+def _triple(project: Callable[..., Tensor], run: _Run, v: Tensor, g: Tensor, h: Tensor, onto_dual: bool) -> Tensor:
     """Cones of three rows: on the surface φ(p) = 0 the projection p of u solves p − u = λ ∇φ(p).
 
     Differentiated along g, and then along h, with μ = ‖u − p‖ = −λN:
@@ -222,8 +220,8 @@ def _triple(
     p_h, w_h, rate_h = first(h)
     curved = weight * w_g * w_h
     pull = weight * (rate_h * w_g + rate_g * w_h)
-    inside = across_w * pull - distance * _dot(across, third(p_g, p_h)) - distance * weight * across_w * normal_w * (
-        -curved
+    inside = (
+        across_w * pull - distance * _dot(across, third(p_g, p_h)) - distance * weight * across_w * normal_w * (-curved)
     )
     bent = ray * (distance * curved / length) + across * (softness * inside) - normal * curved
     return torch.where(on_surface, bent, 0.0)

@@ -5,8 +5,8 @@ At a solution (x, y, s), with D the derivative of the projection onto K* at v = 
     tangent   (r₁, r₂) → (ẋ, ẏ, ṡ):      P ẋ + Aᵀẏ = r₁,   A ẋ + ṡ = r₂,   ẏ = D (ẏ − ṡ)
     adjoint   (x̄, ȳ, s̄) → (a, c):        x̄ = P a + Aᵀc,   ȳ = A a + (I − D) e,   c = s̄ − D e
 
-are each other's transpose. Both are linear in what they are given, and what they depend on beside it is P, A and v. With
-t = (ẋ, ẏ, ṡ) for cotangents of (a, c), or (a, c) for cotangents of t, the gradient of either is the same in all of these,
+are each other's transpose. Both are linear in what they are given, and depend on P, A and v beside it. With the tangent
+(ẋ, ẏ, ṡ) of cotangents of (a, c), or with the adjoint (a, c) of cotangents of (ẋ, ẏ, ṡ), the gradient of either is
 
     P: −sym(a ẋᵀ),   A: −(ẏ aᵀ + c ẋᵀ),   v: D²Π(v)[ẏ − ṡ, e]   with e = ȳ − A a − (c − s̄),
 
@@ -145,9 +145,8 @@ def _solved(
     def one(*parts: Tensor | None) -> tuple[Tensor, ...]:
         given = [None if part is None else to_core(part) for part in parts]
         if forward:
-            r1, r2 = given
             q_dot = None if parts[0] is None else to_core(-parts[0])
-            dot = linearization.jvp({"q": q_dot, "b": r2})
+            dot = linearization.jvp({"q": q_dot, "b": given[1]})
             return tuple(to_caller(value) for value in (dot.x, dot.y, dot.s))
         bar = linearization.vjp(dict(zip("xys", given, strict=True)), ("q", "b"))
         c = torch.zeros_like(site.y) if bar.b is None else to_caller(bar.b)
@@ -169,7 +168,7 @@ def _bend(spec: Spec, site: Site, g: Tensor, h: Tensor) -> Tensor | None:
 
 
 def _residue(site: Site, a: Tensor, c: Tensor, y_bar: Tensor | None, s_bar: Tensor | None, many: bool) -> Tensor:
-    """e = ȳ − A a − (c − s̄) of a masked site, 0 where a problem was not solved."""
+    """E = ȳ − A a − (c − s̄) of a masked site, 0 where a problem was not solved."""
     Aa = None if site.A is None else product(site.A, a, many)
     e = total(y_bar, s_bar, -c if Aa is None else -(Aa + c))
     assert e is not None
@@ -284,7 +283,9 @@ class _Tangent(_System):
         clean = site.masked()
         h = _bent_along(ctx.spec, clean, y_move, s_move, y_dot - s_dot)
         Ah = None if h is None or clean.A is None else product(clean.A.mT, h, many)
-        r1 = total(r1_dot, *_moved(_half(P_dot), x_dot, many), *_moved(A_dot, y_dot, many, True), None if Ah is None else -Ah)
+        r1 = total(
+            r1_dot, *_moved(_half(P_dot), x_dot, many), *_moved(A_dot, y_dot, many, True), None if Ah is None else -Ah
+        )
         r2 = total(r2_dot, *_moved(A_dot, x_dot, many), None if h is None else -h)
         if r1 is None and r2 is None:
             return torch.zeros_like(x_dot), torch.zeros_like(y_dot), torch.zeros_like(s_dot)

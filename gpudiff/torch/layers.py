@@ -1,7 +1,7 @@
 """`ConeLayer` and `QPLayer`: optimisation problems as modules of a network.
 
-Each argument of the problem is given at the call, or fixed in the layer (a tensor, which becomes a buffer), or learnable
-(a `torch.nn.Parameter`). A learnable P is told by its factor L, as P = L Lᵀ + ε I, and so stays positive definite.
+Each argument of the problem is given at the call, or fixed in the layer (a tensor, which becomes a buffer), or
+learnable (a `torch.nn.Parameter`). A learnable P is told by its factor L, as P = L Lᵀ + ε I, and so stays positive definite.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ class _Layer(torch.nn.Module):
         if not isinstance(warm_start, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # user input
             raise ArgumentError(f"warm_start: expected True or False, got {warm_start!r}")
         if isinstance(data["P"], torch.nn.Parameter):
-            raise ArgumentError("P: expected a tensor or None, got a Parameter; a learnable P is told by its factor, L=")
+            raise ArgumentError(
+                "P: expected a tensor or None, got a Parameter; a learnable P is told by its factor, L="
+            )
         if data["P"] is not None and data["L"] is not None:
             raise ArgumentError("L: expected None, for P is given, got a tensor")
         self.epsilon, self.settings, self.backend, self.warm_start = epsilon, as_settings(settings), backend, warm_start
@@ -256,7 +258,14 @@ class QPLayer(_Layer):
     """
 
     CORES: ClassVar[dict[str, str]] = {
-        **{"P": "nn", "q": "n", "G": "kn", "h": "k", "A": "pn", "b": "p", "lb": "n", "ub": "n"},
+        "P": "nn",
+        "q": "n",
+        "G": "kn",
+        "h": "k",
+        "A": "pn",
+        "b": "p",
+        "lb": "n",
+        "ub": "n",
         "L": "n-",
     }
 

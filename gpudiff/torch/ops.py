@@ -1,8 +1,8 @@
 """The solve and its backward pass as operators of torch, for graphs that torch.compile and torch.export make.
 
 torch.compile does not follow the autograd functions that the rest of this package is made of, but takes an operator as
-it is: `torch.ops.gpudiff.solve` and `torch.ops.gpudiff.vjp` know their shapes and derivative, and the first how it is mapped;
-what is no tensor goes through them as text (gpudiff/torch/text.py). A graph differentiates them once.
+it is: `torch.ops.gpudiff.solve` knows its shapes, its derivative, `torch.ops.gpudiff.vjp`, and how it is mapped.
+What is no tensor goes through as text (gpudiff/torch/text.py). A graph differentiates a solve once.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def solve(
     P: Tensor | None, q: Tensor, A: Tensor | None, b: Tensor | None, cones: str, settings: str, backend: str
 ) -> tuple[Tensor, ...]:
     """The fields x, y, s, obj, status, iterations, primal_residual, dual_residual, gap and margin of a `Solution`."""
-    arrays: Any = [None if tensor is None else to_core(tensor) for tensor in (P, q, A, b)]
-    solution = _solve.solve(*arrays, parsed_cones(cones), parsed_settings(settings), backend)
+    data: Any = {name: None if t is None else to_core(t) for name, t in zip(DATA, (P, q, A, b), strict=True)}
+    solution = _solve.solve(**data, cones=parsed_cones(cones), settings=parsed_settings(settings), backend=backend)
     return tuple(to_caller(getattr(solution, name)).clone() for name in FIELDS)
 
 
@@ -48,10 +48,13 @@ def solve(
 )
 def vjp(*arguments: Any) -> tuple[Tensor, ...]:
     """Cotangents of P, q, A and b, each of its argument's shape; empty for what `wrt` does not ask for."""
-    tensors, bars, (wrt, cones, settings, backend) = arguments[:8], arguments[8:12], arguments[12:]
-    site, checked, product = Site(*tensors), parsed_settings(settings), parsed_cones(cones)
-    P, q, A, b = (None if tensor is None else to_core(tensor) for tensor in tensors[:4])
-    problem = as_problem(P, q, A, b, product, (site.status.numel(), site.status.ndim > 0))
+    P, q, A, b, *point = arguments[:8]
+    bars, (wrt, cones, settings, backend) = arguments[8:12], arguments[12:]
+    x, y, s, status = point
+    site, checked, product = Site(P, q, A, b, x, y, s, status), parsed_settings(settings), parsed_cones(cones)
+    data: Any = {name: None if t is None else to_core(t) for name, t in zip(DATA, (P, q, A, b), strict=True)}
+    lead = (site.status.numel(), site.status.ndim > 0)
+    problem = as_problem(**data, cones=product, batch=lead)
     ran = select(problem, backend).backend
     spec = Spec(product, checked, ran.name, choose(checked, problem, ran, False))
     given = {name: None if bar is None else to_core(bar) for name, bar in zip(Solution.POINT, bars, strict=True)}

@@ -127,4 +127,3 @@ class _Derivative(torch.autograd.Function):
             for tensor, axis in zip((v, h), in_dims[:2], strict=True)
         ]
         return _Derivative.apply(*moved, cones, dual), 0
-

@@ -14,7 +14,7 @@ import torch
 
 from gpudiff._errors import DeviceError
 from gpudiff._foreign import foreign_solution
-from gpudiff._problem import Array, as_cost, as_problem
+from gpudiff._problem import DATA, Array, as_cost, as_problem
 from gpudiff._settings import Settings
 from gpudiff._solution import Solution
 from gpudiff._solve import finish, run_short
@@ -54,7 +54,9 @@ def solve_stacked(
     """
     q: Any = arguments["q"]
     as_cost(np.broadcast_to(0.0, tuple(q.shape)) if isinstance(q, torch.Tensor) else q)  # raises if it is none
-    tensors = {name: q.new_tensor(value) if is_number(value) else value for name, value in arguments.items()}
+    tensors: dict[str, Any] = {
+        name: q.new_tensor(value) if is_number(value) else value for name, value in arguments.items()
+    }
     for name, tensor in tensors.items():
         if tensor is not None and tensor.device != q.device:
             raise DeviceError(f"{name}: expected a tensor on {q.device}, where q lies, got one on {tensor.device}")
@@ -62,7 +64,8 @@ def solve_stacked(
     data = cone_program(plan, tensors)
 
     def run(arrays: dict[str, Array | None]) -> Solution:
-        return run_short(as_problem(**arrays, cones=plan.cones), settings, backend, start)
+        P, q, A, b = (arrays[name] for name in DATA)
+        return run_short(as_problem(P, q, A, b, plan.cones), settings, backend, start)
 
     conic = differentiable(run, data)
     given = fields_of(plan.fields.items(), conic)

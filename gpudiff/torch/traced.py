@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
-from gpudiff._qp import QP_CONSTANTS, QP_FORMS, QPSolution
 from gpudiff._errors import ArgumentError
-from gpudiff._solution import Solution
+from gpudiff._qp import QP_CONSTANTS, QP_FORMS, QPSolution
 from gpudiff._settings import Settings
+from gpudiff._solution import Solution
 from gpudiff.forms.plan import Field, Plan
 from gpudiff.forms.stack import is_number, planned
 from gpudiff.torch import ops  # noqa: F401  # pyright: ignore[reportUnusedImport]  # the operators
@@ -31,8 +31,9 @@ def solve(tensors: dict[str, Any], cones: Any, settings: Settings | None, backen
     if warm_start is not None:
         raise ArgumentError("warm_start: expected None under torch.compile, got a solution")
     text = cones if isinstance(cones, str) else cones_text(cones), settings_text(settings), backend
+    nothing: Any = TracedLinearization()
     values = torch.ops.gpudiff.solve(tensors["P"], tensors["q"], tensors["A"], tensors["b"], *text)
-    return Solution(TracedLinearization(), **dict(zip(FIELDS, values, strict=True)))
+    return Solution(nothing, **dict(zip(FIELDS, values, strict=True)))
 
 
 def solve_qp(tensors: dict[str, Any], settings: Settings | None, backend: str, warm_start: Any) -> QPSolution:
@@ -45,8 +46,9 @@ def solve_qp(tensors: dict[str, Any], settings: Settings | None, backend: str, w
     given = {name: q.new_full((), value) if is_number(value) else value for name, value in tensors.items()}
     plan, fields, text = _plan_of(tuple([(name, None if t is None else tuple(t.shape)) for name, t in given.items()]))
     conic = solve(cone_program(plan, given), text, settings, backend, warm_start)
+    nothing: Any = TracedLinearization()
     others = {name: getattr(conic, name) for name in FIELDS[len(Solution.POINT) :]}
-    return QPSolution(TracedLinearization(), **fields_of(fields, conic), **others, conic=conic)
+    return QPSolution(nothing, **fields_of(fields, conic), **others, conic=conic)
 
 
 @torch.compiler.assume_constant_result
@@ -59,17 +61,12 @@ def _plan_of(shapes: tuple[tuple[str, tuple[int, ...] | None], ...]) -> tuple[Pl
 
 
 class TracedLinearization:
-    """What stands in for a linearisation in a graph: derivatives are taken by autograd."""
+    """What stands in for a linearisation in a graph, where derivatives are those of autograd: nothing is to be had."""
 
-    def field(self, name: str) -> Any:
-        """Not to be had.
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"{name}: not known of a solution that was made under torch.compile")
 
-        Raises:
-            AttributeError: always.
-        """
-        raise AttributeError(f"{name}: not known under torch.compile")
-
-    def jvp(self, tangents: Any) -> Any:
+    def jvp(self, tangents: dict[str, Any]) -> Any:
         """Not to be had.
 
         Raises:
@@ -77,4 +74,10 @@ class TracedLinearization:
         """
         raise NotImplementedError("jvp: expected a solution made outside of torch.compile; use autograd inside of it")
 
-    vjp = jvp
+    def vjp(self, cotangents: dict[str, Any], wrt: Iterable[str]) -> Any:
+        """Not to be had.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("vjp: expected a solution made outside of torch.compile; use autograd inside of it")
