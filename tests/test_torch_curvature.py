@@ -27,7 +27,7 @@ def directions(rows, seed=0):
 @pytest.mark.parametrize("name", LISTS)
 @pytest.mark.parametrize("scale", [1.0, 1e-6, 1e6])
 def test_differences_of_first_derivatives(name, dual, scale):
-    """Homogeneous of degree −1, so that the same holds at any scale; a difference may straddle a kink once in a while."""
+    """Homogeneous of degree −1, so that the same holds at any scale; a difference may straddle a kink."""
     cones = as_product(LISTS[name])
     v, g, h = directions(cones.rows)
     step = 1e-6

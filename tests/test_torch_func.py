@@ -204,3 +204,19 @@ def test_a_mapped_failure_stays_in_its_place(mixed):
     seconds = vmap(hessian(value))(q)
     assert torch.isfinite(seconds).all()
     assert not seconds[0, 1].any()
+
+
+def test_backward_three_times(mixed):
+    """Without torch.func, where other code makes the derivatives."""
+    data, cones = mixed
+    one = [t[0].clone().requires_grad_() for t in data]
+    (first,) = torch.autograd.grad(total(*one, cones), one[1], create_graph=True)
+    (second,) = torch.autograd.grad(first.square().sum(), one[1], create_graph=True)
+    third = torch.autograd.grad(second.square().sum(), one)
+
+    def squared_gradient(q):
+        return grad(with_cones(total, cones), 1)(one[0].detach(), q, *[t.detach() for t in one[2:]]).square().sum()
+
+    expected = grad(lambda q: grad(squared_gradient)(q).square().sum())(one[1].detach())
+    assert_close(third[1], expected)
+    assert all(torch.isfinite(bar).all() for bar in third)

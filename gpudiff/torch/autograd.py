@@ -29,7 +29,7 @@ from gpudiff.torch.arrays import (
     transformed,
     watched,
 )
-from gpudiff.torch.composed import ComposedLinearization, pullback, pushforward
+from gpudiff.torch.composed import ComposedLinearization, fused_pullback, pullback, pushforward
 from gpudiff.torch.directions import Site, Spec
 
 Tensor: TypeAlias = torch.Tensor
@@ -100,8 +100,10 @@ class _Solve(torch.autograd.Function):
         wrt = [name for name, need in zip(DATA, needed, strict=True) if need]
         if not given or not wrt:
             return (None,) * (1 + len(DATA))
-        if ctx.call.every or torch.is_grad_enabled() or transformed() or forward_mode():
+        if ctx.call.every or transformed() or forward_mode():
             return None, *pullback(ctx.call.spec(), site, bars[:_POINT], needed)
+        if torch.is_grad_enabled():
+            return None, *fused_pullback(ctx.call.spec(), site, bars[:_POINT], needed)
         cotangents = {name: to_core(bar) for name, bar in given.items()}
         bar = ctx.call.solution.linearization.vjp(cotangents, wrt)
         return (None, *(to_caller(getattr(bar, name)) if name in wrt else None for name in DATA))

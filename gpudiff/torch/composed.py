@@ -21,8 +21,8 @@ from gpudiff._errors import ShapeError
 from gpudiff._problem import DATA, chosen, show
 from gpudiff._solution import Cotangents, Solution, Tangents
 from gpudiff.torch.algebra import RANKS, outer, product, summed, symmetric, total
-from gpudiff.torch.arrays import canonical, to_caller
-from gpudiff.torch.directions import Site, Spec, adjoint, tangent
+from gpudiff.torch.arrays import canonical, direction, precise, to_caller, to_core
+from gpudiff.torch.directions import Site, Spec, adjoint, pairing, residue, tangent
 
 Tensor: TypeAlias = torch.Tensor
 
@@ -72,6 +72,79 @@ def pushforward(spec: Spec, site: Site, dots: Sequence[Tensor | None]) -> tuple[
         return torch.zeros_like(x), torch.zeros_like(y), torch.zeros_like(s), torch.zeros_like(x[..., 0])
     r1, r2 = None if r1 is None else -r1.expand_as(x), None if r2 is None else r2.expand_as(s)
     return *tangent(spec, site, r1, r2), obj
+
+
+def fused_pullback(spec: Spec, site: Site, bars: Sequence[Tensor | None], wrt: Sequence[bool]) -> list[Tensor | None]:
+    """What `pullback` gives, by the fused kernels; to be differentiated backwards, outside of any transform."""
+    P_bar, A_bar, a, c = _Pullback.apply(spec, tuple(wrt), *site.tensors(), *bars)  # pyright: ignore[reportGeneralTypeIssues]
+    q_bar = -summed(a, site.q) if wrt[1] else None
+    return [P_bar, q_bar, A_bar, summed(c, site.b) if wrt[3] and site.b is not None else None]
+
+
+class _Pullback(torch.autograd.Function):
+    """Cotangents of P and A, and (a′, c′) = (a − ōbj x, c − ōbj y), minus and plus those of each problem's q and b.
+
+    It is linear in the cotangents of the solution, so that its transpose is the tangent of the solution along the
+    cotangents (P̃, q̃ = −ã, Ã, b̃ = c̃) of what it gives. Beside what it inherits from the adjoint system it depends on x and y:
+
+        x: −sym(P̃) a′ − Ãᵀc′ + ōbj q̃,   y: −Ã a′ − ōbj b̃.
+    """
+
+    @staticmethod
+    def forward(spec: Spec, wrt: tuple[bool, ...], *tensors: Any) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """One call of the kernels."""
+        site = Site(*tensors[:8])
+        cotangents = {name: direction(name, bar) for name, bar in zip(Solution.POINT, tensors[8:], strict=True)}
+        names = [name for name, want in zip(DATA, (wrt[0], True, wrt[2], True), strict=True) if want]
+        bar = site.linearization(spec).vjp(cotangents, names)
+        P_bar, A_bar = (None if matrix is None else to_caller(matrix) for matrix in (bar.P, bar.A))
+        c = torch.zeros_like(site.y) if bar.b is None else to_caller(bar.b)
+        return P_bar, A_bar, -to_caller(bar.q), c
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor | None, ...]) -> None:
+        """Keep everything: the derivative depends on all of it."""
+        ctx.spec, _, *tensors = inputs
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors, *output[2:])
+
+    @staticmethod
+    @precise
+    def backward(ctx: Any, *tilde: Tensor | None) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """One more call of the kernels, forward, and products."""
+        *tensors, a, c = ctx.saved_tensors
+        spec, site, (_, y_bar, s_bar, level), needs = (
+            ctx.spec,
+            Site(*tensors[:8]),
+            tensors[8:],
+            ctx.needs_input_grad[2:],
+        )
+        P_move, A_move, a_move, b_move = tilde
+        q_move = None if a_move is None else -a_move
+        dots = P_move, q_move, A_move, b_move
+        if torch.is_grad_enabled():
+            x_dot, y_dot, s_dot, obj_dot = pushforward(spec, site, dots)
+        else:
+            given = {name: to_core(dot) for name, dot in zip(DATA, dots, strict=True) if dot is not None}
+            dot = site.linearization(spec).jvp(given)
+            x_dot, y_dot, s_dot, obj_dot = (to_caller(getattr(dot, name)) for name in Solution.POINT)
+        clean = site.masked()
+        level = None if level is None else level.unsqueeze(-1)
+        full = (a, c) if level is None else (a + level * clean.x, c + level * clean.y)
+        e = residue(clean, *full, y_bar, s_bar)
+        P_bar, _, A_bar, _, _, y_part, s_part, _ = pairing(spec, clean, False, needs, full, e, (x_dot, y_dot, s_dot))
+        x_part = total(
+            None if P_move is None else -product(symmetric(P_move) / 2, a),
+            None if A_move is None else -product(A_move.mT, c),
+            None if q_move is None or level is None else level * q_move,
+        )
+        y_part = total(
+            y_part,
+            None if A_move is None else -product(A_move, a),
+            None if b_move is None or level is None else -level * b_move,
+        )
+        found = P_bar, None, A_bar, None, x_part, y_part, s_part, None, x_dot, y_dot, s_dot, obj_dot
+        return None, None, *(part if need else None for part, need in zip(found, needs, strict=True))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -167,15 +167,15 @@ def _bend(spec: Spec, site: Site, g: Tensor, h: Tensor) -> Tensor | None:
     return None if is_flat(spec.cones) else curvature(project, site.y - site.s, g, h, spec.cones, True)
 
 
-def _residue(site: Site, a: Tensor, c: Tensor, y_bar: Tensor | None, s_bar: Tensor | None, many: bool) -> Tensor:
-    """E = ȳ − A a − (c − s̄) of a masked site, 0 where a problem was not solved."""
+def residue(site: Site, a: Tensor, c: Tensor, y_bar: Tensor | None, s_bar: Tensor | None, many: bool = False) -> Tensor:
+    """What e is at a masked site, ȳ − A a − (c − s̄); 0 where a problem was not solved."""
     Aa = None if site.A is None else product(site.A, a, many)
     e = total(y_bar, s_bar, -c if Aa is None else -(Aa + c))
     assert e is not None
     return torch.where(site.kept, e, 0.0)
 
 
-def _pairing(
+def pairing(
     spec: Spec,
     site: Site,
     many: bool,
@@ -269,8 +269,8 @@ class _Tangent(_System):
             return (None,) * 12
         a, c = _apply(_Adjoint, ctx.spec, ctx.many, site, *bars)
         site = site.masked()
-        e = _residue(site, a, c, bars[1], bars[2], ctx.many)
-        data = _pairing(ctx.spec, site, ctx.many, needs, (a, c), e, (x_dot, y_dot, s_dot))
+        e = residue(site, a, c, bars[1], bars[2], ctx.many)
+        data = pairing(ctx.spec, site, ctx.many, needs, (a, c), e, (x_dot, y_dot, s_dot))
         return None, None, *data, a if needs[8] else None, c if needs[9] else None
 
     @staticmethod
@@ -316,8 +316,8 @@ class _Adjoint(_System):
             return (None,) * 13
         dots = _apply(_Tangent, ctx.spec, ctx.many, site, *bars)
         site = site.masked()
-        e = _residue(site, a, c, directions[1], directions[2], ctx.many)
-        data = _pairing(ctx.spec, site, ctx.many, needs, (a, c), e, dots)
+        e = residue(site, a, c, directions[1], directions[2], ctx.many)
+        data = pairing(ctx.spec, site, ctx.many, needs, (a, c), e, dots)
         return None, None, *data, *(dot if need else None for dot, need in zip(dots, needs[8:], strict=True))
 
     @staticmethod
@@ -328,7 +328,7 @@ class _Adjoint(_System):
         *tensors, a, c = saved(ctx)
         site, many = Site(*tensors[:8]), ctx.many
         clean = site.masked()
-        h = _bent_along(ctx.spec, clean, y_move, s_move, _residue(clean, a, c, tensors[9], tensors[10], many))
+        h = _bent_along(ctx.spec, clean, y_move, s_move, residue(clean, a, c, tensors[9], tensors[10], many))
         x_bar = total(x_bar, *_moved(_half(P_dot), a, many), *_moved(A_dot, c, many, True))
         y_bar = total(y_bar, *_moved(A_dot, a, many), h)
         s_bar = total(s_bar, None if h is None else -h)

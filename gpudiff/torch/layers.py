@@ -1,7 +1,7 @@
 """`ConeLayer` and `QPLayer`: optimisation problems as modules of a network.
 
 Each argument of the problem is given at the call, or fixed in the layer (a tensor, which becomes a buffer), or
-learnable (a `torch.nn.Parameter`). A learnable P is told by its factor L, as P = L Lᵀ + ε I, and so stays positive definite.
+learnable (a `torch.nn.Parameter`). A learnable P is told by its factor L, P = L Lᵀ + ε I, and stays positive definite.
 """
 
 from __future__ import annotations
