@@ -220,3 +220,18 @@ def test_backward_three_times(mixed):
     expected = grad(lambda q: grad(squared_gradient)(q).square().sum())(one[1].detach())
     assert_close(third[1], expected)
     assert all(torch.isfinite(bar).all() for bar in third)
+
+
+def test_batched_cotangents_of_autograd(mixed):
+    """`is_grads_batched`, behind which there is another vmap than that of torch.func."""
+    (L, q, A, b), cones = mixed
+    inputs = [q.clone().requires_grad_(), A.clone().requires_grad_()]
+    sol = solve(L, inputs[0], inputs[1], b, cones)
+    out = sol.x + sol.obj[:, None]
+    units = torch.eye(out.numel(), dtype=out.dtype).reshape(-1, *out.shape)
+    together = torch.autograd.grad(out, inputs, units, is_grads_batched=True, retain_graph=True)
+    alone = [torch.autograd.grad(out, inputs, unit, retain_graph=True) for unit in units]
+    assert_close(together, [torch.stack(bars) for bars in zip(*alone, strict=True)])
+    assert torch.autograd.gradcheck(
+        lambda q: solve(L, q, A, b, cones).x, inputs[0], check_batched_grad=True, fast_mode=True
+    )

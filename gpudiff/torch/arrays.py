@@ -243,3 +243,8 @@ def transformed() -> bool:
 def hidden(tensor: torch.Tensor) -> bool:
     """Whether a tensor's numbers cannot be looked at: it lies on a GPU, or a transform of torch.func is under way."""
     return not lies_on_host(tensor) or transformed()
+
+
+def is_listed(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is one of many under the vmap of `torch.autograd.grad(is_grads_batched=True)`."""
+    return torch._C._functorch.is_legacy_batchedtensor(tensor)  # pyright: ignore

@@ -21,6 +21,7 @@ from gpudiff.torch.arrays import (
     canonical,
     direction,
     forward_mode,
+    is_listed,
     nestable,
     precise,
     saved,
@@ -100,6 +101,8 @@ class _Solve(torch.autograd.Function):
         wrt = [name for name, need in zip(DATA, needed, strict=True) if need]
         if not given or not wrt:
             return (None,) * (1 + len(DATA))
+        if any(bar is not None and is_listed(bar) for bar in bars):
+            return None, *_mapped_pullback(ctx.call.spec(), site, bars[:_POINT], needed)
         if ctx.call.every or transformed() or forward_mode():
             return None, *pullback(ctx.call.spec(), site, bars[:_POINT], needed)
         if torch.is_grad_enabled():
@@ -136,6 +139,32 @@ class _Solve(torch.autograd.Function):
         outputs: Any = _Solve.apply(inner, *folded)
         call.solution = inner.solution
         return tuple(unfold(output, info.batch_size, batch) for output in outputs), (0,) * len(outputs)
+
+
+def _mapped_pullback(
+    spec: Spec, site: Site, bars: tuple[Tensor | None, ...], wrt: tuple[bool, ...]
+) -> list[Tensor | None]:
+    """Cotangents for many at once, as `torch.autograd.grad(is_grads_batched=True)` hands them over: by vmap.
+
+    That is an older vmap than that of torch.func, which autograd functions have no rule for.
+    """
+    legacy: Any = torch  # its private functions, which have no types
+    level = legacy._C._vmapmode_increment_nesting() - 1
+    legacy._C._vmapmode_decrement_nesting()
+    listed = [bar is not None and is_listed(bar) for bar in bars]
+    plain: list[Any] = [
+        legacy._remove_batch_dim(bar, level, 0, 0) if many else bar for bar, many in zip(bars, listed, strict=True)
+    ]
+    given = [i for i, bar in enumerate(plain) if bar is not None]
+
+    def one(*parts: Tensor) -> list[Tensor]:
+        whole = dict(zip(given, parts, strict=True))
+        found = pullback(spec, site, [whole.get(i) for i in range(len(bars))], wrt)
+        return [part for part in found if part is not None]
+
+    mapped = iter(torch.func.vmap(one, tuple(0 if listed[i] else None for i in given))(*[plain[i] for i in given]))
+    present = [want and data is not None for want, data in zip(wrt, site.tensors()[: len(DATA)], strict=True)]
+    return [legacy._add_batch_dim(next(mapped), 0, level) if there else None for there in present]
 
 
 def _site(ctx: Any, kept: Any) -> Site:

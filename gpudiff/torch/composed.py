@@ -85,7 +85,8 @@ class _Pullback(torch.autograd.Function):
     """Cotangents of P and A, and (a′, c′) = (a − ōbj x, c − ōbj y), minus and plus those of each problem's q and b.
 
     It is linear in the cotangents of the solution, so that its transpose is the tangent of the solution along the
-    cotangents (P̃, q̃ = −ã, Ã, b̃ = c̃) of what it gives. Beside what it inherits from the adjoint system it depends on x and y:
+    cotangents (P̃, q̃ = −ã, Ã, b̃ = c̃) of what it gives. Beside what it inherits from the adjoint
+    system it depends on x and y:
 
         x: −sym(P̃) a′ − Ãᵀc′ + ōbj q̃,   y: −Ã a′ − ōbj b̃.
     """
