@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from gpudiff import _qp, _solve
+from gpudiff import given as _given
 from gpudiff._foreign import foreign_solution, solved
 from gpudiff._problem import Array
 from gpudiff._settings import Settings, as_settings
@@ -21,7 +22,7 @@ from gpudiff._solution import Solution
 from gpudiff._svec import layout, order_of_matrix, order_of_vector
 from gpudiff.forms.solve import Flat, FormsSolution, flattened, forms_solution, solve_flat, start_of
 from gpudiff.torch import traced
-from gpudiff.torch.arrays import as_tensor, direction, narrowed, to_caller, to_core, watched
+from gpudiff.torch.arrays import as_tensor, canonical, direction, narrowed, to_caller, to_core, watched
 from gpudiff.torch.autograd import differentiable, tensors_of
 from gpudiff.torch.layers import ConeLayer, ConePoint, QPLayer, QPPoint
 from gpudiff.torch.project import project, project_derivative
@@ -32,6 +33,7 @@ __all__ = [
     "ConePoint",
     "QPLayer",
     "QPPoint",
+    "differentiate",
     "project",
     "project_derivative",
     "smat",
@@ -146,13 +148,13 @@ def differentiate(
     polish: bool = False,
 ) -> Solution:
     """`gpudiff.differentiate` for torch tensors; x, y, s and obj take part in autograd as functions of the data."""
-    given = {"x": x, "y": y, "s": s}
-    point = {name: None if part is None else to_core(canonical(name, part)) for name, part in given.items()}
+    given, parts = {"P": P, "q": q, "A": A, "b": b}, {"x": x, "y": y, "s": s}
+    point = {name: None if part is None else to_core(canonical(name, part)) for name, part in parts.items()}
 
     def run(arrays: dict[str, Array | None]) -> Solution:
         return _given.differentiate(**arrays, cones=cones, **point, settings=settings, backend=backend, polish=polish)
 
-    return _differentiable(run, {"P": P, "q": q, "A": A, "b": b})
+    return narrowed(differentiable(run, tensors_of(given)), given)
 
 
 def svec(X: torch.Tensor) -> torch.Tensor:

@@ -181,6 +181,10 @@ class ComposedLinearization:
         """Sizes for a message."""
         return self.inner.describe()
 
+    def unique(self) -> Any:
+        """Not looked at where a transform is at work."""
+        return True
+
     def jvp(self, tangents: dict[str, Any]) -> Tangents:
         """Tangents of the data, by name (None for zero), to those of the solution."""
         dots: list[Tensor | None] = []

@@ -141,25 +141,16 @@ def _solved(
     The one place where directions of autograd reach the core.
     """
     linearization = site.linearization(spec)
-
-    def one(*parts: Tensor | None) -> tuple[Tensor, ...]:
-        given = [None if part is None else to_core(part) for part in parts]
-        if forward:
-            q_dot = None if parts[0] is None else to_core(-parts[0])
-            dot = linearization.jvp({"q": q_dot, "b": given[1]})
-            return tuple(to_caller(value) for value in (dot.x, dot.y, dot.s))
-        bar = linearization.vjp(dict(zip("xys", given, strict=True)), ("q", "b"))
-        c = torch.zeros_like(site.y) if bar.b is None else to_caller(bar.b)
-        return -to_caller(bar.q), c
-
-    if not many:
-        return one(*directions)
-    count = next(part.shape[0] for part in directions if part is not None)
-    answers = [one(*(None if part is None else part[k] for part in directions)) for k in range(count)]
-    if not answers:
-        like = (site.x, site.y, site.s) if forward else (site.x, site.y)
-        return tuple(part.new_zeros(0, *part.shape) for part in like)
-    return tuple(torch.stack(parts) for parts in zip(*answers, strict=True))
+    given = [None if part is None else to_core(part) for part in directions]
+    if forward:
+        q_dot = None if directions[0] is None else to_core(-directions[0])
+        dot = linearization.jvp({"q": q_dot, "b": given[1]})
+        return tuple(to_caller(value) for value in (dot.x, dot.y, dot.s))
+    bar = linearization.vjp(dict(zip("xys", given, strict=True)), ("q", "b"))
+    if bar.b is not None:
+        return -to_caller(bar.q), to_caller(bar.b)
+    count = [next(part.shape[0] for part in directions if part is not None)] if many else []
+    return -to_caller(bar.q), site.y.new_zeros(*count, *site.y.shape)
 
 
 def _bend(spec: Spec, site: Site, g: Tensor, h: Tensor) -> Tensor | None:
