@@ -18,6 +18,7 @@ from gpudiff._errors import (
     SolveError,
 )
 from gpudiff._info import info
+from gpudiff._matrices import SparseBatch
 from gpudiff._project import project, project_jvp, project_vjp
 from gpudiff._qp import QPSolution, solve_qp
 from gpudiff._settings import Settings
@@ -56,6 +57,7 @@ __all__ = [
     "Solution",
     "SolveError",
     "Solver",
+    "SparseBatch",
     "Status",
     "Sweep",
     "Zero",

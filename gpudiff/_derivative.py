@@ -111,6 +111,7 @@ class Kind(NamedTuple):
     settings: Settings
     backend: Backend
     method: Method
+    why: str
 
 
 class LateLinearization(ConeLinearization):
@@ -154,7 +155,7 @@ def _late_problem(late: LateLinearization) -> Problem:
 def _late_result(late: LateLinearization) -> Result:
     kind, block = late.kind, late.block
     parts: dict[str, Any] = {name: block.array(name) for name in block.layout.parts}
-    return Result(**parts, work=kind.work(block), backend=kind.backend.name, method=kind.method)
+    return Result(**parts, work=kind.work(block), backend=kind.backend.name, method=kind.method, why=kind.why)
 
 
 _LATE: dict[str, Callable[[LateLinearization], Any]] = {

@@ -8,11 +8,12 @@ from typing import NamedTuple
 from gpudiff._errors import BackendError, DeviceError
 from gpudiff._problem import Problem, show_place
 from gpudiff.backends import Backend
+from gpudiff.backends.clarabel import ClarabelBackend
 from gpudiff.backends.cpu import CpuBackend
 from gpudiff.backends.cuda import CudaBackend
 
 # "auto" takes the first that does not refuse and is usable
-BACKENDS: tuple[Backend, ...] = (CudaBackend(), CpuBackend())
+BACKENDS: tuple[Backend, ...] = (CudaBackend(), CpuBackend(), ClarabelBackend())
 # followed by the name of one of its solvers; imported when asked for, from the layer that judges points
 QPSOLVERS = "qpsolvers:"
 

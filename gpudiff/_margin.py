@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from gpudiff._blocks import blocks_of
 from gpudiff._cones import (
     PSD,
     Cone,
@@ -20,8 +21,8 @@ from gpudiff._cones import (
     Exponential,
     Nonnegative,
     Power,
+    Product,
     SecondOrder,
-    Zero,
     as_product,
 )
 from gpudiff._problem import Array
@@ -57,24 +58,23 @@ def margins(y: Array, s: Array, cones: Any) -> Array:
     v = y - s
     nearest = np.full(v.shape[:-1], _FAR)
     size = np.full(v.shape[:-1], _SMALLEST)
-    for cone, rows in blocks(as_product(cones).cones):
-        if isinstance(cone, Zero):
-            continue
+    for cone, rows in _groups(as_product(cones)):
         part = v[..., rows]
-        nearest = np.minimum(nearest, _nearest(cone, part, y[..., rows], s[..., rows]))
-        size = np.maximum(size, np.where(np.isinf(part), 0, np.abs(part)).max(-1, initial=0))
+        nearest = np.minimum(nearest, _nearest(cone, part, y[..., rows], s[..., rows]).min(-1))
+        size = np.maximum(size, np.where(np.isinf(part), 0, np.abs(part)).max((-2, -1)))
     return nearest / size
 
 
-def blocks(cones: tuple[Cone, ...]) -> Iterator[tuple[Cone, slice]]:
-    """Each cone with its rows; several exponential cones in one come one by one, cones without rows not at all."""
-    row = 0
-    for cone in cones:
-        count = cone.rows // 3 if isinstance(cone, Exponential | DualExponential) else min(1, cone.rows)
-        single = type(cone)(1) if isinstance(cone, Exponential | DualExponential) else cone
-        for _ in range(count):
-            yield single, slice(row, row + single.rows)
-            row += single.rows
+def _groups(product: Product) -> Iterator[tuple[Cone, Array]]:
+    """One cone of each kind and size, and the rows [count, rows] of all like it; zero cones have no kinks."""
+    blocks = blocks_of(product)
+    if blocks.nonnegative.size:
+        yield Nonnegative(blocks.nonnegative.size), blocks.nonnegative[None]
+    for rows in blocks.second_order:
+        yield SecondOrder(rows.shape[1]), rows
+    for order, rows in blocks.psd:
+        yield PSD(order), rows
+    yield from blocks.triples
 
 
 def _nearest(cone: Cone, v: Array, y: Array, s: Array) -> Array:

@@ -45,6 +45,7 @@ class Problem:
     n: int
     m: int
     dtype: np.dtype[Any]
+    kept: Any = None  # what a backend keeps from a solve for its derivatives
 
     @property
     def device(self) -> int | None:
@@ -91,8 +92,8 @@ def _from_foreign(name: str, value: Any) -> Array:
         return value  # pyright: ignore[reportReturnType]  # see `Array`
     if hasattr(value, "tocsc") and hasattr(value, "nnz"):
         raise DtypeError(
-            f"{name}: expected a dense array, got a sparse {type(value).__name__}; this version solves dense problems "
-            f"only: pass {name}.toarray() where it fits in memory"
+            f"{name}: expected a dense array, got a sparse {type(value).__name__}; sparse may be P and A of "
+            f"gpudiff.solve alone: pass {name}.toarray() where it fits in memory"
         )
     if isinstance(value, np.ma.MaskedArray):
         raise DtypeError(f"{name}: expected a plain array, got a masked one; fill it first")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gpudiff._clarabel import ClarabelForm, clarabel_form
+from gpudiff._clarabel import STATUS, ClarabelForm, clarabel_form, clarabel_settings
 from gpudiff._device import DeviceArray, to_host
 from gpudiff._errors import DataError
 from gpudiff._problem import CORE, DATA, FLOAT64, Array, Problem, has_batch
@@ -27,12 +27,7 @@ _FAILED = (Status.MAX_ITERATIONS, Status.TIME_LIMIT, Status.NUMERICAL_ERROR)
 _FIELDS = ("x", "y", "s", "obj", "primal_residual", "dual_residual", "gap", "margin", "status", "iterations")
 _TIGHT = 1e-9  # what Clarabel is asked for: the point is only as good as its tolerance where it cannot be polished
 _CERTIFICATES = (Status.PRIMAL_INFEASIBLE, Status.DUAL_INFEASIBLE)
-_CLARABEL = {
-    "Solved": Status.SOLVED,
-    "AlmostSolved": Status.ALMOST_SOLVED,
-    "PrimalInfeasible": Status.PRIMAL_INFEASIBLE,
-    "DualInfeasible": Status.DUAL_INFEASIBLE,
-}
+_ANSWERS = (Status.SOLVED, Status.ALMOST_SOLVED, *_CERTIFICATES)
 
 
 def rescue(problem: Problem, settings: Settings, result: Result, backend: str) -> int:
@@ -118,11 +113,11 @@ def _solve_with_clarabel(part: Problem, settings: Settings, answer: Result, i: i
     present = np.isfinite(b)
     form = clarabel_form(part.cones)
     found = _clarabel(P, q, A, b, form, settings)
-    status = _CLARABEL.get(str(found.status))
-    if status is None:
+    status = STATUS.get(str(found.status))
+    if status not in _ANSWERS:
         return
     x, y, s = (np.array(values, dtype=FLOAT64) for values in (found.x, found.z, found.s))
-    y, s = form.to.T @ y, form.back @ s
+    y, s = form.multiplier(y), form.slack(s)
     y, s = np.where(present, y, 0), np.where(present, s, np.inf)
     answer.status[i], answer.iterations[i] = status, found.iterations
     if status in _CERTIFICATES:
@@ -162,10 +157,6 @@ def _clarabel(P: Array, q: Array, A: Array, b: Array, form: ClarabelForm, settin
     from scipy import sparse  # neither before it is needed: importing gpudiff stays fast
 
     clarabel: Any = import_module("clarabel")
-    options = clarabel.DefaultSettings()
-    options.verbose = False
-    options.max_iter = settings.max_iter
-    for name in ("tol_gap_abs", "tol_gap_rel", "tol_feas", "tol_infeas_abs", "tol_infeas_rel"):
-        setattr(options, name, min(getattr(settings, name), _TIGHT))
-    upper = sparse.csc_matrix(np.triu(P))
-    return clarabel.DefaultSolver(upper, q, form.to @ sparse.csc_matrix(A), form.to @ b, form.cones, options).solve()
+    upper, rows = sparse.csc_matrix(np.triu(P)), sparse.csc_matrix(form.rows(sparse.csc_matrix(A)))
+    options = clarabel_settings(settings, _TIGHT)
+    return clarabel.DefaultSolver(upper, q, rows, form.rows(b), form.cones, options).solve()

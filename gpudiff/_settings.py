@@ -38,8 +38,8 @@ class Settings:
         polish: finish with Newton's method on the optimality conditions (errors of 1e-12 rather than 1e-6, and
             derivatives to match); False leaves the interior-point answer as it is, for which "auto" takes "ipm". The
             active set needs no polish: with it this has no effect.
-        threads: threads of the CPU backend, at least 1; None takes OMP_NUM_THREADS, or else one thread for each
-            processor that this process may use. The result does not depend on it.
+        threads: threads of the CPU backend and of Clarabel's batches, at least 1; None takes OMP_NUM_THREADS, or else
+            one thread for each processor that this process may use. The result does not depend on it.
         on_failure: what stands in x, y, s and obj of a problem that was neither SOLVED nor ALMOST_SOLVED: "nan" is NaN
             beside the certificates where there are any; "zero" is 0 everywhere, which keeps a sum over the batch
             finite; "raise" raises `SolveError` once the batch is done, for which a GPU is waited for.
@@ -52,6 +52,8 @@ class Settings:
             NUMERICAL_ERROR are solved again on the host, by the CPU backend with at least the default `max_iter` and by
             Clarabel; `Solution.rescued` counts those that then had an answer.
         verbose: print a summary after each solve, for which a GPU is waited for.
+        time_limit: seconds that each problem may take before it ends as TIME_LIMIT; None for no limit. Only Clarabel
+            watches a clock: with a limit "auto" takes the backend "clarabel", and the others refuse.
 
     Raises:
         SettingsError: a field is of a wrong type or out of its limits.
@@ -71,6 +73,7 @@ class Settings:
     check_convex: bool = False
     rescue: bool = False
     verbose: bool = False
+    time_limit: float | None = None
 
     def __post_init__(self) -> None:
         for name in _TOLERANCES:
@@ -81,6 +84,8 @@ class Settings:
         for name in _SWITCHES:
             if not isinstance(getattr(self, name), bool):
                 raise SettingsError(f"{name}: expected True or False, got {getattr(self, name)!r}")
+        if self.time_limit is not None:
+            self._set("time_limit", _seconds("time_limit", self.time_limit))
         _choice("method", self.method, ("auto", "ipm", "active_set"))
         _choice("on_failure", self.on_failure, ("nan", "zero", "raise"))
         _choice("failed_derivatives", self.failed_derivatives, ("zero", "nan"))
@@ -98,6 +103,19 @@ def _tolerance(name: str, value: Any) -> float:
     except (TypeError, ValueError) as error:
         raise SettingsError(expected) from error
     if not 0 < number <= 1:  # also refuses NaN
+        raise SettingsError(expected)
+    return number
+
+
+def _seconds(name: str, value: Any) -> float:
+    expected = f"{name}: expected None or a number of seconds above 0, got {value!r}"
+    if isinstance(value, bool | str | bytes):
+        raise SettingsError(expected)
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(expected) from error
+    if not number > 0:  # also refuses NaN
         raise SettingsError(expected)
     return number
 

@@ -127,5 +127,7 @@ def prepare(solution: Solution, backend: str, warm: bool) -> None:
     if shelf is not None:
         shelf.singles.append(single)
     else:
-        kind = Kind(single.work, problem.cones, problem.n, problem.dtype, settings, done.backend, method)
+        kind = Kind(
+            single.work, problem.cones, problem.n, problem.dtype, settings, done.backend, method, done.result.why
+        )
         _shelves[key] = _Shelf(kind, [single])

@@ -68,6 +68,7 @@ class Result:
     rescued: int = 0
     backend: str = ""
     method: Method = "ipm"
+    why: str = ""  # the backend was chosen
 
     def array(self, name: str) -> Array:
         """An array by name, as `Block` has it."""
@@ -250,6 +251,11 @@ class Outcome(Generic[TangentsT, CotangentsT]):
     def rescued(self) -> int:
         """How many problems `Settings(rescue=True)` has solved on the host."""
         return self.linearization.result.rescued
+
+    @property
+    def why(self) -> str:
+        """Why `backend` is what it is: what the others said of the problem, or that it was asked for."""
+        return self.linearization.result.why
 
     @property
     def ok(self) -> Any:

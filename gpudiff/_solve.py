@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from importlib import import_module
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -12,7 +13,8 @@ from gpudiff._cones import Cone, as_product
 from gpudiff._derivative import ConeLinearization
 from gpudiff._device import DeviceArray
 from gpudiff._dispatch import candidates, select
-from gpudiff._errors import ArgumentError, BackendError, DeviceError, DtypeError, ShapeError
+from gpudiff._errors import ArgumentError, BackendError, DeviceError, DtypeError, SettingsError, ShapeError
+from gpudiff._matrices import is_sparse
 from gpudiff._method import check, choose
 from gpudiff._problem import FLOAT32, FLOAT64, Array, Problem, as_problem, show_place
 from gpudiff._rescue import rescue
@@ -50,6 +52,15 @@ def solve(
     ask for it is said at `Settings`), so that a solve and its derivatives can be captured in a CUDA graph. Other arrays
     on a GPU (JAX, Numba, …) are read where they lie and give CuPy arrays, or torch tensors where CuPy is not installed.
 
+    P and A may be sparse: a SciPy matrix or array of any format (then shared by the batch), a list of them, one for
+    each problem, or a `SparseBatch`, values [B, nnz] on one pattern; torch COO and CSR tensors on the CPU, with a batch
+    axis or in lists; beside a sparse one a dense one is made sparse. Such problems are solved on the host, by Clarabel
+    on `Settings(threads=…)` threads, or as dense ones by the kernels where they are small and those are faster;
+    `Solution.why` says which and why. Cotangents of sparse arguments are computed for the stored entries alone and come
+    back in the caller's format and order (a `SparseBatch` as one; an entry stored twice has its derivative twice);
+    tangents may be sparse or dense, and for a `SparseBatch` just values [B, nnz]. What is kept beside the solution for
+    its derivatives is a factor of the active part of the optimality conditions: O(nnz) and its fill.
+
     Args:
         P: [B, n, n], symmetric positive semidefinite, both triangles; None for a linear objective.
         q: [B, n].
@@ -58,15 +69,17 @@ def solve(
         cones: list of `Zero`, `Nonnegative` and `SecondOrder` in the order of the rows of A, or an SCS-style dict.
         settings: tolerances and options; None for the defaults of `Settings`.
         backend: "auto", or the name of a backend; `Solution.backend` says which it was. "cuda" also takes arrays on
-            the host: copies of them go to the GPU, and the results come back. "qpsolvers:osqp" has that solver of the
-            package qpsolvers find the points, problem by problem on threads, where the cones are zero and nonnegative
-            alone, with the tolerances of the settings where it has such options. Each point is checked as in
-            `differentiate`, polished by Newton's method, and differentiated like any other. A problem whose point fails
-            the check ends as MAX_ITERATIONS, one without a point as NUMERICAL_ERROR, also where it is infeasible, for
-            qpsolvers gives no certificates; `Settings(rescue=True)` has the CPU backend look for one.
+            the host: copies of them go to the GPU, and the results come back. "clarabel" also takes dense arrays.
+            "qpsolvers:osqp" has that solver of the package qpsolvers find the points, problem by problem on threads,
+            where the cones are zero and nonnegative alone, with the tolerances of the settings where it has such
+            options. Each point is checked as in `differentiate`, polished by Newton's method, and differentiated like
+            any other. A problem whose point fails the check ends as MAX_ITERATIONS, one without a point as
+            NUMERICAL_ERROR, also where it is infeasible, for qpsolvers gives no certificates; `Settings(rescue=True)`
+            has the CPU backend look for one.
         warm_start: an earlier solution of problems of the same size to start from: of as many problems, each then
             starts from its own, or of one, which all start from. Its failed items are ignored. It may be of another
-            element type. One that is of no help costs time and changes no answer beyond rounding.
+            element type. One that is of no help costs time and changes no answer beyond rounding. Clarabel takes no
+            start: it is then only checked.
 
     Returns:
         A `Solution` with x [B, n], y and s [B, m], obj and status [B], and jvp and vjp. NaN or infinite data and
@@ -82,7 +95,8 @@ def solve(
     Cost: by the interior point O((n + m) n²) operations for each of about ten iterations of each problem; by the active
     set O(n³) for each problem and O((n + m) n) for each row that enters or leaves the working set. Beside that a single
     problem in NumPy arrays without a batch axis costs a few microseconds once some of its kind have been solved, with
-    the same `Settings` object.
+    the same `Settings` object. A sparse problem costs what Clarabel needs, some percent for checks, and with
+    `Settings(polish=True)` one or two sparse factorisations more, which its derivatives use again.
 
     Source: Goulart and Chen 2024 (the homogeneous embedding with a quadratic objective); Goldfarb and Idnani 1983 (the
     active set).
@@ -95,6 +109,8 @@ def solve(
     foreign = surface(P, q, A, b)
     if foreign is not None:
         return foreign.solve(P, q, A, b, cones, settings, backend, warm_start)
+    if is_sparse(P) or is_sparse(A):
+        return import_module("gpudiff._sparse").solve(P, q, A, b, cones, settings, backend, warm_start)
     settings = as_settings(settings)
     solution = run(as_problem(P, q, A, b, cones), settings, backend, warm_start)
     prepare(solution, backend, warm_start is not None)
@@ -254,11 +270,13 @@ def run(problem: Problem, settings: Settings, backend: str = "auto", warm_start:
         ArgumentError: the warm start is none for this problem, or the method asked for does not take its cones.
         BackendError: no backend takes the problem, or not with the method that is asked for.
     """
-    chosen = select(problem, backend).backend
+    if settings.time_limit is not None:
+        backend = _with_a_clock(backend, settings.time_limit)
+    chosen, why = select(problem, backend)
     start = None if warm_start is None else _start(warm_start, problem)
     method = choose(settings, problem, chosen, start is not None)
     result = chosen.solve(problem, settings, start, method)
-    result.backend, result.method = chosen.name, method
+    result.backend, result.method, result.why = chosen.name, method, why
     if settings.rescue:
         result.rescued = rescue(problem, settings, result, chosen.name)
     if settings.on_failure == "zero" and not isinstance(result.x, DeviceArray):  # on a GPU the kernels have done it
@@ -266,6 +284,20 @@ def run(problem: Problem, settings: Settings, backend: str = "auto", warm_start:
         for values in (result.x, result.y, result.s, result.obj):
             values[failed] = 0
     return Solution(ConeLinearization(problem, settings, result, chosen))
+
+
+def _with_a_clock(backend: str, limit: float) -> str:
+    """The name of the backend that can keep to a time limit.
+
+    Raises:
+        SettingsError: another one is asked for.
+    """
+    if backend not in ("auto", "clarabel"):
+        raise SettingsError(
+            f"time_limit: expected None, for backend {backend!r} watches no clock (with backend='auto' a limit leads "
+            f"to 'clarabel'), got {limit!r}"
+        )
+    return "clarabel"
 
 
 def run_short(problem: Problem, settings: Settings, backend: str, warm_start: Any) -> Solution:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from gpudiff._blocks import blocks
 from gpudiff._cones import Nonnegative, Zero
 from gpudiff._device import DeviceArray
-from gpudiff._margin import blocks
 from gpudiff._problem import Array, Problem, has_batch
 from gpudiff._settings import Settings
 from gpudiff._solution import Result

@@ -21,7 +21,7 @@ GPU_HEADER = HEADER.parent / "gpu" / "arguments.h"
 
 def test_info_says_what_is_usable():
     info = gd.info()
-    assert list(info.backends) == ["cuda", "cpu"]
+    assert list(info.backends) == ["cuda", "cpu", "clarabel"]
     assert info.backends["cpu"] is None
     assert bool(info.devices) == (info.backends["cuda"] is None)
     assert info.isa in info.isa_available
@@ -42,10 +42,11 @@ def test_a_missing_library_is_explained(monkeypatch, tmp_path):
     assert str(tmp_path) in why
     assert "pip install" in why
     assert why in str(gd.info())
-    with pytest.raises(
-        gd.BackendError, match=r"none takes this problem \(n=1, m=0, float64\); cuda: .*; cpu: expected the comp"
-    ):
-        gd.solve([[1.0]], [1.0])
+    with pytest.raises(gd.BackendError, match=r"none takes this problem \(n=1, m=0, float64\); cpu: expected the comp"):
+        gd.solve([[1.0]], [1.0], backend="cpu")
+    sol = gd.solve([[1.0]], [1.0])  # Clarabel needs no library of ours for linear cones
+    assert sol.backend == "clarabel"
+    assert re.search("cuda: .*; cpu: expected the comp", sol.why)
 
 
 def test_a_broken_library_is_explained(monkeypatch, tmp_path):
@@ -65,7 +66,8 @@ def test_another_version_of_the_library_is_refused(monkeypatch):
 def test_an_unknown_backend_is_named_with_those_that_exist(name):
     with pytest.raises(gd.BackendError) as error:
         gd.solve([[1.0]], [1.0], backend=name)
-    assert str(error.value) == f"backend: expected one of 'auto', 'cuda', 'cpu', 'qpsolvers:<solver>', got {name!r}"
+    names = "'auto', 'cuda', 'cpu', 'clarabel', 'qpsolvers:<solver>'"
+    assert str(error.value) == f"backend: expected one of {names}, got {name!r}"
 
 
 def test_the_solution_says_what_ran():

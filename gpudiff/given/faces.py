@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gpudiff._blocks import blocks
 from gpudiff._cones import (
     PSD,
     Cone,
@@ -24,7 +25,7 @@ from gpudiff._cones import (
     SecondOrder,
     Zero,
 )
-from gpudiff._margin import blocks, surface_distance, surface_normal
+from gpudiff._margin import surface_distance, surface_normal
 from gpudiff._problem import Array
 from gpudiff._svec import smat, svec
 

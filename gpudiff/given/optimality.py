@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gpudiff._blocks import blocks
 from gpudiff._cones import PSD, DualExponential, DualPower, Exponential, Nonnegative, Power, SecondOrder
-from gpudiff._margin import blocks
 from gpudiff._problem import FLOAT32, Array, Problem
 from gpudiff._project import projected
 from gpudiff._settings import Settings

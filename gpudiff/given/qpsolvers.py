@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpudiff._blocks import blocks
 from gpudiff._cones import Nonnegative, Product, Zero, as_product
-from gpudiff._margin import blocks
 from gpudiff._problem import DATA, Array, Problem
 from gpudiff._progress import Progress
 from gpudiff._settings import Method, Settings, thread_count

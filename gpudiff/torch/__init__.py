@@ -21,7 +21,7 @@ from gpudiff._settings import Settings, as_settings
 from gpudiff._solution import Solution
 from gpudiff._svec import layout, order_of_matrix, order_of_vector
 from gpudiff.forms.solve import Flat, FormsSolution, flattened, forms_solution, solve_flat, start_of
-from gpudiff.torch import traced
+from gpudiff.torch import sparse, traced
 from gpudiff.torch.arrays import as_tensor, canonical, direction, narrowed, to_caller, to_core, watched
 from gpudiff.torch.autograd import differentiable, tensors_of
 from gpudiff.torch.layers import ConeLayer, ConePoint, QPLayer, QPPoint
@@ -64,6 +64,8 @@ def solve(
     them. Under autocast float16 and bfloat16 are computed in float32, and x, y, s and obj are given back in that type
     where all arguments are of it; otherwise they are refused.
     """
+    if sparse.any_sparse(P, A):
+        return sparse.solve(P, q, A, b, cones, settings, backend, warm_start)
     given = {"P": P, "q": q, "A": A, "b": b}
 
     def run(arrays: dict[str, Array | None]) -> Solution:
