@@ -15,9 +15,9 @@ import numpy as np
 from gpudiff._crossover import densify
 from gpudiff._derivative import POINT, item
 from gpudiff._dispatch import candidates
-from gpudiff._errors import ShapeError
+from gpudiff._errors import SettingsError, ShapeError
 from gpudiff._matrices import DenseMatrices, Matrices, SparseBatch, is_sparse, read
-from gpudiff._problem import DATA, Array, Problem, as_direction, chosen
+from gpudiff._problem import DATA, Array, Problem, as_array, as_directions, chosen
 from gpudiff._settings import Settings, as_settings
 from gpudiff._solution import Block, Cotangents, Linearization, Result, Solution, Tangents
 from gpudiff._solve import finish, run
@@ -42,6 +42,9 @@ def solve(
         SolveError: as there.
     """
     settings = as_settings(settings)
+    if settings.failed_derivatives != "zero":
+        got = f"got {settings.failed_derivatives!r}"
+        raise SettingsError(f"failed_derivatives: expected 'zero', the only choice for sparse problems, {got}")
     problem = as_sparse_problem(P, q, A, b, cones)
     candidates(backend)
     name, why = backend, "asked for by name"
@@ -88,19 +91,21 @@ class SparseLinearization:
 
     def jvp(self, tangents: dict[str, Any]) -> Tangents:
         """Tangents of the data, by name (None for zero), to those of the solution."""
-        dots = [_tangent(self.problem, name, tangents.get(name)) for name in DATA]
-        return Tangents(*(item(dot) for dot in self.backend.jvp(self.problem, self.settings, self.result, dots)))
+        dots, directions = _tangents(self.problem, tangents)
+        found = self.backend.jvp(self.problem, self.settings, self.result, dots, directions)
+        return Tangents(*(item(dot) for dot in found))
 
     def vjp(self, cotangents: dict[str, Any], wrt: Iterable[str]) -> Cotangents:
         """Cotangents of the solution, by name (None for zero), to those of the data in `wrt`."""
         problem: Any = self.problem
-        bars: list[Array | None] = []
-        for name in POINT:
-            value = cotangents.get(name)
-            core = getattr(self.result, name).shape[len(problem.lead) :]
-            bars.append(None if value is None else as_direction(name, value, core, problem))
+        cores = {name: getattr(self.result, name).shape[len(problem.lead) :] for name in POINT}
+        bars, directions = as_directions(((name, cotangents.get(name), core) for name, core in cores.items()), problem)
         names = chosen(wrt, DATA, "wrt")
-        return Cotangents(**self.backend.vjp(problem, self.settings, self.result, bars, names))
+        return Cotangents(**self.backend.vjp(problem, self.settings, self.result, bars, names, directions))
+
+    def unique(self) -> Any:
+        """Not looked at: the sparse factor answers what has many answers by one of them."""
+        return True
 
 
 @dataclass(slots=True, eq=False)
@@ -128,18 +133,31 @@ class DensifiedLinearization:
         """Sizes for a message."""
         return self.problem.describe()
 
+    def unique(self) -> Any:
+        """Where derivatives are those of a function."""
+        return self.inner.unique()
+
     def jvp(self, tangents: dict[str, Any]) -> Tangents:
         """Tangents of the data, by name (None for zero), to those of the solution."""
-        dots: dict[str, Any] = {}
-        for name in DATA:
-            dot = _tangent(self.problem, name, tangents.get(name))
-            dots[name] = dot if dot is None or isinstance(dot, np.ndarray) else _stacked(dot)
-        return self.inner.jvp(dots)
+        dots, _ = _tangents(self.problem, tangents)
+        dense = (dot if dot is None or isinstance(dot, np.ndarray) else _stacked(dot) for dot in dots)
+        return self.inner.jvp(dict(zip(DATA, dense, strict=True)))
 
     def vjp(self, cotangents: dict[str, Any], wrt: Iterable[str]) -> Cotangents:
         """Cotangents of the solution, by name (None for zero), to those of the data in `wrt`."""
         bar = self.inner.vjp(cotangents, wrt)
         return replace(bar, P=_on_pattern(self.problem.P, bar.P), A=_on_pattern(self.problem.A, bar.A))
+
+
+def _tangents(problem: SparseProblem, tangents: dict[str, Any]) -> tuple[list[Any], int | None]:
+    """Tangents of the data, and how many directions those of the vectors are; see `as_directions`."""
+    dots = {name: _tangent(problem, name, tangents.get(name)) for name in DATA}
+    whole: Any = problem
+    vectors = [(name, dot, problem.data(name).shape[-1:]) for name, dot in dots.items() if isinstance(dot, np.ndarray)]
+    arrays, directions = as_directions(vectors, whole)
+    for (name, _, _), array in zip(vectors, arrays, strict=True):
+        dots[name] = array
+    return list(dots.values()), directions
 
 
 def _tangent(problem: SparseProblem, name: str, value: Any) -> Any:
@@ -154,8 +172,7 @@ def _tangent(problem: SparseProblem, name: str, value: Any) -> Any:
     if data is None:
         raise ShapeError(f"{name}: expected no tangent, for the problem was solved with {name}=None")
     if isinstance(data, np.ndarray):
-        whole: Any = problem
-        return as_direction(name, value, data.shape[-1:], whole)
+        return as_array(name, value)
     pattern = getattr(data, "batch", None)
     if isinstance(pattern, SparseBatch) and not is_sparse(value) and np.ndim(value) <= 2:
         own = np.shape(value)[-1:] == pattern.values.shape[-1:]  # values on the argument's own pattern
@@ -194,5 +211,7 @@ def _on_pattern(matrices: Matrices | None, bar: Array | None) -> Any:
         return None
     if isinstance(matrices, DenseMatrices):
         return bar
+    if bar.ndim - 2 > matrices.batched:
+        raise ShapeError("P and A: expected one direction at a time where a cotangent is sparse; see `wrt`")
     each = bar if bar.ndim == 3 else bar[None]
     return matrices.give([matrices.at(i, one) for i, one in enumerate(each)])

@@ -115,8 +115,8 @@ def test_rows_in_other_units_share_by_their_size():
     assert_close(sol.vjp(x=[1.0, 0.0]).b, np.array([0.2, 0.4]), SPLIT)
 
 
-# Along directions that the linearised conditions cannot follow, the answer is that of least squares and least norm: what
-# regularisation turns into a multiple of a null vector, 10⁹ times as large, is taken out again.
+# Along directions that the linearised conditions cannot follow, the answer is that of least squares and least norm:
+# what regularisation turns into a multiple of a null vector, 10⁹ times as large, is taken out again.
 
 
 @pytest.mark.parametrize("cone", [gd.Nonnegative(2), gd.Zero(2)], ids=lambda cone: type(cone).__name__)

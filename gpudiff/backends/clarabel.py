@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gpudiff._cones import Product
+from gpudiff._errors import ShapeError
 from gpudiff._matrices import DenseMatrices, Matrices
 from gpudiff._problem import DATA, FLOAT64, Array, Problem
 from gpudiff._settings import Method, Settings, thread_count
@@ -132,9 +133,18 @@ class ClarabelBackend:
         return Result(*parts, status=status.reshape(lead), iterations=iterations.reshape(lead), **values, work=work)
 
     def jvp(
-        self, problem: Any, settings: Settings, result: Result, tangents: Sequence[Any]
+        self,
+        problem: Any,
+        settings: Settings,
+        result: Result,
+        tangents: Sequence[Any],
+        directions: int | None = None,
     ) -> tuple[Array, Array, Array, Array]:
-        """Forward mode; see `Backend`. Tangents of matrices may be `Matrices`, too."""
+        """Forward mode; see `Backend`. Tangents of matrices may be `Matrices`, too, of one direction."""
+        if directions is not None:  # one after another: the factor is kept
+            each = _one_by_one(tangents, (2, 1, 2, 1), problem, directions)
+            every = [self.jvp(problem, settings, result, one) for one in each]
+            return tuple(np.stack(parts)[:directions] for parts in zip(*every, strict=True))  # pyright: ignore[reportReturnType]
         kept = _kept(problem)
         matrices = [DenseMatrices(dot) if isinstance(dot, np.ndarray) else dot for dot in tangents[::2]]
         vectors = [None if dot is None else np.asarray(dot, FLOAT64) for dot in tangents[1::2]]
@@ -185,9 +195,21 @@ class ClarabelBackend:
         result: Result,
         cotangents: Sequence[Array | None],
         wrt: Sequence[str],
+        directions: int | None = None,
     ) -> dict[str, Any]:
-        """Reverse mode; see `Backend`. Those of sparse matrices are in the caller's format, on the stored entries."""
+        """Reverse mode; see `Backend`. Those of sparse matrices are in the caller's format, on the stored entries.
+
+        Raises:
+            ShapeError: several directions, and the cotangent of a sparse matrix is asked for.
+        """
         kept = _kept(problem)
+        if directions is not None:
+            for name in ("P", "A"):
+                if name in wrt and not isinstance(kept.problem.data(name), DenseMatrices | None):
+                    raise ShapeError(f"{name}: expected one direction at a time, for {name} is sparse; see `wrt`")
+            each = _one_by_one(cotangents, (1, 1, 1, 0), problem, directions)
+            bars = [self.vjp(problem, settings, result, one, wrt) for one in each]
+            return {name: np.stack([bar[name] for bar in bars])[:directions] for name in bars[0]}
         held = kept.problem
         B, n, m = problem.batch, problem.n, problem.m
         status, xs, ys, ss = np.atleast_1d(result.status), *map(np.atleast_2d, (result.x, result.y, result.s))
@@ -256,6 +278,18 @@ def _told(results: Any, count: int, what: str) -> list[Any]:
             sys.stderr.write(f"\r{len(found)} of {count} problems {what}" + ("\n" if len(found) == count else ""))
             sys.stderr.flush()
     return found
+
+
+def _one_by_one(values: Sequence[Any], cores: Sequence[int], problem: Any, directions: int) -> list[list[Any]]:
+    """Several directions taken apart; zero of them as one of zeros, for the shapes of what comes."""
+    if not directions:
+        return [[None] * len(values)]
+
+    def own(value: Any, core: int) -> bool:
+        return isinstance(value, np.ndarray) and value.ndim - core > problem.batched
+
+    pairs = list(zip(values, cores, strict=True))
+    return [[value[k] if own(value, core) else value for value, core in pairs] for k in range(directions)]
 
 
 def _kept(problem: Any) -> Kept:

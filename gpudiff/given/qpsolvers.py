@@ -141,10 +141,15 @@ class QpsolversBackend:
         return placed(result, problem)
 
     def jvp(
-        self, problem: Problem, settings: Settings, result: Result, tangents: Sequence[Array | None]
+        self,
+        problem: Problem,
+        settings: Settings,
+        result: Result,
+        tangents: Sequence[Array | None],
+        directions: int | None = None,
     ) -> tuple[Array, Array, Array, Array]:
         """Forward mode, by the CPU backend."""
-        return self._cpu.jvp(problem, settings, result, tangents)
+        return self._cpu.jvp(problem, settings, result, tangents, directions)
 
     def vjp(
         self,
@@ -153,9 +158,10 @@ class QpsolversBackend:
         result: Result,
         cotangents: Sequence[Array | None],
         wrt: Sequence[str],
+        directions: int | None = None,
     ) -> dict[str, Array]:
         """Reverse mode, by the CPU backend."""
-        return self._cpu.vjp(problem, settings, result, cotangents, wrt)
+        return self._cpu.vjp(problem, settings, result, cotangents, wrt, directions)
 
     def project(self, v: Array, cones: Product, dual: bool, direction: Array | None) -> Array:
         """Projections, by the CPU backend."""

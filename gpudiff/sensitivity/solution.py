@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gpudiff.sensitivity.problem import Sensitivity
 
 _SHOWN = 6  # entries of a parameter that a report lists
+_AT_ONCE = 64  # directions that share one factorisation: bounds the memory for them
 
 
 class SensitivitySolution:
@@ -98,8 +99,9 @@ class SensitivitySolution:
     def jacobian(self, of: str, wrt: str) -> Array:
         """All derivatives of one output in one parameter.
 
-        By forward mode, one solve for each entry of the parameter, or by reverse mode, one for each entry of the
-        output, whichever are fewer; reverse mode only where items do not share the parameter, for it gives sums.
+        By forward mode, a direction for each entry of the parameter, or by reverse mode, one for each entry of the
+        output, whichever are fewer; reverse mode only where items do not share the parameter, for it gives sums. One
+        factorisation serves 64 directions.
 
         Args:
             of: "x", "y", "s", "obj", or of a QP "z" or "z_box".
@@ -117,12 +119,38 @@ class SensitivitySolution:
         lead = self.solution.status.shape
         outputs, inputs = getattr(self.solution, of).shape[len(lead) :], self._problem.shapes[wrt]
         if prod(outputs) < prod(inputs) and (not lead or self._own(wrt)):
-            rows = _each(outputs, lambda unit: self.vjp(wrt=wrt, **{of: unit})[wrt])
-            found = np.reshape(rows, (*outputs, *lead, *inputs))
+            found = np.reshape(self._rows(of, outputs, wrt), (*outputs, *lead, *inputs))
             return np.moveaxis(found, range(len(outputs)), range(len(lead), len(lead) + len(outputs)))
-        columns = _each(inputs, lambda unit: getattr(self._forward({wrt: unit}), of))
-        found = np.reshape(columns, (*inputs, *lead, *outputs))
+        found = np.reshape(self._columns(of, wrt, inputs), (*inputs, *lead, *outputs))
         return np.moveaxis(found, range(len(inputs)), range(found.ndim - len(inputs), found.ndim))
+
+    def _rows(self, of: str, outputs: tuple[int, ...], wrt: str) -> Array:
+        """Cotangents of a parameter for every unit cotangent of an output, [entries of the output, …]."""
+        moved = [name for name, affine in self._moving.items() if wrt in affine.terms]
+        shape = self.values[wrt].shape
+        gradient = np.zeros((prod(outputs), *shape))
+        for start, units in _units(outputs, self.solution.status.ndim):
+            found = self.solution.vjp(**{of: units}, wrt=moved)
+            for name in moved:
+                for k, bar in enumerate(np.asarray(getattr(found, name)), start):
+                    gradient[k] += self._moving[name].cotangent(bar, wrt, shape)
+        return gradient
+
+    def _columns(self, of: str, wrt: str, inputs: tuple[int, ...]) -> Array:
+        """Tangents of an output for every unit tangent of a parameter, [entries of the parameter, …]."""
+        axes = (1,) * self.solution.status.ndim
+        parts = [np.zeros((0, *np.shape(getattr(self.solution, of))))]
+        for _, units in _units(inputs, 0):
+            tangents: dict[str, Array] = {}
+            for name, affine in self._moving.items():
+                each = [dot for unit in units if (dot := affine.tangent({wrt: unit})) is not None]
+                if each:
+                    tangents[name] = np.reshape(each, (len(units), *axes, *each[0].shape))
+            if tangents:
+                parts.append(np.asarray(getattr(self.solution.jvp(**tangents), of)))
+            else:  # declared, and in none of the data
+                parts.append(np.zeros((len(units), *parts[0].shape[1:])))
+        return np.concatenate(parts)
 
     def _wanted(self, wrt: Any) -> tuple[str, ...]:
         names = tuple(self.values) if wrt is None else (wrt,) if isinstance(wrt, str) else tuple(wrt)
@@ -169,14 +197,9 @@ class SensitivitySolution:
         return f"{self.report()}\n{self.solution!r}"
 
 
-def _each(shape: tuple[int, ...], apply: Callable[[Array], Any]) -> Array:
-    """`apply` of every unit array of this shape, stacked: [*shape, …] flattened to one leading axis.
-
-    The one place where several directions are taken one after another.
-    """
-    found: list[Any] = []
-    for index in np.ndindex(*shape):
-        unit = np.zeros(shape)
-        unit[index] = 1
-        found.append(np.asarray(apply(unit)))
-    return np.stack(found)
+def _units(shape: tuple[int, ...], axes: int) -> Iterator[tuple[int, Array]]:
+    """The unit arrays of this shape, some at a time: the number of the first, and [count, *1 × axes, *shape]."""
+    size = prod(shape)
+    for start in range(0, size, _AT_ONCE):
+        count = min(_AT_ONCE, size - start)
+        yield start, np.eye(count, size, start).reshape(count, *(1,) * axes, *shape)

@@ -25,7 +25,8 @@ constexpr double kRefinementSettled = 1e-7;
 // turns it into a null vector w of the system, 1/δ times as large, and each correction adds that once more: they do not
 // shrink. What there is to solve is the rest, e less its part along w, whose solution is that of least squares and of
 // least norm; what rounding leaves of the part is small enough in the end to be taken off the solution itself.
-constexpr double kStagnant = 0.9;  // of the correction before
+constexpr double kStagnant = 0.9;     // of the correction before
+constexpr double kUnsolvable = 0.01;  // of the solution, of which each of nine steps has made a ninth: not rounding
 constexpr int kRounds = 2;
 
 // The factor at v, for any number of right-hand sides. t and best_v hold y and s, equilibrated.
@@ -61,6 +62,7 @@ GD_HD void solve_sensitivity(const G& g, MapState<T>& i, Mask<T> live) {
     for (int r = 1; r < R; r++) some = some | running[r];
     return any(some);
   };
+  T least = broadcast<T>(kUnsolvable);
   const auto enough = [&](int step) GD_LAMBDA {
     for (int r = 0; r < R; r++) {
       T moved{}, size{}, moved_rows{}, size_rows{};  // largest entries
@@ -80,8 +82,8 @@ GD_HD void solve_sensitivity(const G& g, MapState<T>& i, Mask<T> live) {
       g.maxima(largest);
       const T settled = broadcast<T>(kRefinementSettled);
       running[r] = running[r] & ((largest[0] > largest[1] * settled) | (largest[2] > largest[3] * settled));
-      const T length = maximum(largest[0], largest[2]);
-      stagnant[r] = running[r] & (length > before[r] * broadcast<T>(kStagnant));
+      const T length = maximum(largest[0], largest[2]), whole = maximum(largest[1], largest[3]);
+      stagnant[r] = running[r] & (length > before[r] * broadcast<T>(kStagnant)) & (length > whole * least);
       before[r] = length;
     }
     return step >= kMaximumRefinements || !any_running();
@@ -113,6 +115,7 @@ GD_HD void solve_sensitivity(const G& g, MapState<T>& i, Mask<T> live) {
           select(running[r], T(share * w2[k]), T{});
       before[r] = T{};
     }
+    least = T{};
     g.sync();
     if (last) break;
   }
