@@ -10,7 +10,7 @@ import ctypes
 from ctypes import POINTER, c_char_p, c_double, c_int, c_int32, c_int64, c_void_p
 from typing import Any
 
-ABI_VERSION = 5
+ABI_VERSION = 6
 
 OK, OUT_OF_MEMORY, ASYMMETRIC_P, BAD_ARGUMENT = range(4)  # enum gd_result
 DTYPE = {"float64": 0, "float32": 1}  # enum gd_dtype
@@ -56,6 +56,7 @@ class CSettings(ctypes.Structure):
         ("tol_feas", c_double),
         ("tol_infeas_abs", c_double),
         ("tol_infeas_rel", c_double),
+        ("smoothing", c_double),
         ("max_iter", c_int32),
         ("polish", c_int32),
         ("check_convex", c_int32),

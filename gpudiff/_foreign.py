@@ -14,6 +14,7 @@ import numpy as np
 
 from gpudiff._device import DeviceArray
 from gpudiff._errors import SolveError
+from gpudiff._settings import Settings
 from gpudiff._solution import Block, Outcome, Result
 
 ToCore: TypeAlias = Callable[[str, Any], Any]  # (name, the caller's array) → array of the core; may raise ArgumentError
@@ -35,6 +36,11 @@ class ForeignLinearization:
     def result(self) -> Result:
         """The solution as the backend left it."""
         return self.inner.result
+
+    @property
+    def settings(self) -> Settings:
+        """How it was solved."""
+        return self.inner.settings
 
     @property
     def point(self) -> Result | Block:

@@ -16,7 +16,7 @@ import numpy as np
 from gpudiff._device import to_host
 from gpudiff._errors import SolveError
 from gpudiff._problem import Array
-from gpudiff._settings import Method
+from gpudiff._settings import Method, Settings
 from gpudiff._status import Status, keeps_point, tally
 
 _SOLVED = int(Status.SOLVED)
@@ -175,6 +175,11 @@ class Linearization(Protocol[TangentsT, CotangentsT]):
         ...
 
     @property
+    def settings(self) -> Settings:
+        """How it was solved."""
+        ...
+
+    @property
     def point(self) -> Result | Block:
         """Where the solve ended: what another one can start from, without the data."""
         ...
@@ -270,11 +275,18 @@ class Outcome(Generic[TangentsT, CotangentsT]):
         above 1e-6, or 1e-3 in float32): there jvp and vjp give a one-sided choice; and x and y are unique: where they
         are not, jvp and vjp give an answer of least squares. The latter is found out by a forward derivative when this
         is first asked for, on the host alone: on a GPU it is not looked at.
+
+        With `Settings(smoothing=…)` the derivatives are those of a point that is unique and has no kinks: wherever the
+        problem kept its point. Whether there is a central path is found out by jvp and vjp, which are 0 where there is
+        none.
         """
-        fields = self.__dict__
+        fields, linearization = self.__dict__, self.linearization
         if "_differentiable" not in fields:
-            smooth = self.margin > MARGIN[self.linearization.result.margin.dtype]
-            fields["_differentiable"] = keeps_point(self.status) & smooth & self.linearization.unique()
+            found = keeps_point(self.status)
+            if linearization.settings.smoothing is None:
+                smooth = self.margin > MARGIN[linearization.result.margin.dtype]
+                found = found & smooth & linearization.unique()
+            fields["_differentiable"] = found
         return fields["_differentiable"]
 
     def raise_for_status(self) -> None:

@@ -26,9 +26,11 @@ _TOLERANCE = {np.dtype(np.float64): 1e-5, np.dtype(np.float32): 1e-2}
 def unique(problem: Problem, settings: Settings, result: Result, backend: Backend) -> Any:
     """Where derivatives are those of a function: bool, [B] or without axes; for data on a GPU True without a look.
 
+    With smoothing True, too: a central point is unique, and so is its derivative.
+
     Cost: one forward derivative of the batch, and a few products with P and A.
     """
-    if isinstance(result.status, DeviceArray):
+    if settings.smoothing is not None or isinstance(result.status, DeviceArray):
         return True
     n, m, dtype = problem.n, problem.m, problem.dtype
     # Numbers between 1 and 2 with no pattern, the same for all problems; of every sign, as lengths may cancel.

@@ -163,6 +163,7 @@ class _Function:
         second_order = numbers.get("SECOND_ORDER_DIMENSIONS", [])
         assert len(second_order) == numbers["SECOND_ORDER_COUNT"][0]
         self.m = self.zero + self.nonnegative + sum(second_order)
+        self.smoothed = "SMOOTHED" in macros
         self.has_P = bool(numbers["HAS_P"][0])
         self.dtype = {"double": 0, "float": 1}[macros["DATA"]]
         row_of = numbers.get("ROW_OF", list(range(self.m)))
@@ -286,10 +287,11 @@ class _Function:
         assert start == call.words
 
     def derivative(self, function: str, call: GpuSensitivity) -> None:
+        assert self.smoothed == (call.smoothing > 0)
         names = ("P", "q", "A", "b", "x", "y", "s", "obj")
         directions = [getattr(call, f"{name}_dir") for name in names]
         order = directions if function == "gd_jvp" else [*directions[4:], *directions[:4]]
-        settings = _abi.CSettings(1e-8, 1e-8, 1e-8, 1e-8, 1e-8, 200, 1, 0, 1, _abi.METHOD["ipm"])
+        settings = _abi.CSettings(1e-8, 1e-8, 1e-8, 1e-8, 1e-8, call.smoothing, 200, 1, 0, 1, _abi.METHOD["ipm"])
         code = getattr(_library.load(), function)(
             byref(self.problem(call)), byref(settings), byref(call.point), call.directions, *map(byref, order), None
         )

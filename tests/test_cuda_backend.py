@@ -14,6 +14,8 @@ from device_parity import FAMILIES, LAYOUTS, NAMES, POINT, Gpu, assert_equal_up_
 from problems import MIXED, feasible_qps, infeasible, unbounded, varied_qps, well_posed
 
 import gpudiff as gd
+from gpudiff._cones import as_product
+from gpudiff.backends import Structure
 from gpudiff.backends._cuda_launch import _segments
 
 
@@ -29,6 +31,17 @@ def gpu(monkeypatch):
 def test_the_answers_are_those_of_the_cpu(gpu, rng, family):
     problem = well_posed(family, 9)
     assert_parity(gpu, rng, problem.data, problem.gd_cones)
+
+
+def test_smoothed_derivatives_have_kernels_of_their_own(gpu, rng):
+    compact, _ = varied_qps(rng, 7, ("A",))
+    settings = gd.Settings(smoothing=0.1)
+    assert_parity(gpu, rng, compact.data, compact.gd_cones, settings=settings)
+    assert_parity(gpu, rng, compact.data, compact.gd_cones)
+    kinds = [entry for entry, *_ in gpu.driver.launches]
+    assert kinds == 2 * [f"gd_{kind}_kernel" for kind in ("solve", "careful", "jvp", "vjp", "sum")]
+    structure = Structure(as_product(compact.gd_cones), 5, True, np.dtype(np.float64))
+    assert gpu.backend.compile(structure, settings, 0).kernels[2:] == ("smoothed_jvp", "smoothed_vjp", "sum")
 
 
 @pytest.mark.parametrize("family", ["qp", "mixed, no P"])
@@ -62,10 +75,12 @@ def test_sums_of_more_problems_than_segments(gpu, rng, batch):
 
 @pytest.mark.parametrize("shared", ["", "PA", "q"])
 @pytest.mark.parametrize("count", [1, 3, 40])
-def test_several_directions_at_once(gpu, rng, shared, count):
+@pytest.mark.parametrize("smoothing", [None, 0.1])
+def test_several_directions_at_once(gpu, rng, shared, count, smoothing):
     problem, _ = varied_qps(rng, 13, tuple(shared))
-    expected = gd.solve(*problem.args, backend="cpu")
-    sol = gd.solve(*gpu.put(*problem.data), problem.gd_cones)
+    settings = gd.Settings(smoothing=smoothing)
+    expected = gd.solve(*problem.args, settings, backend="cpu")
+    sol = gd.solve(*gpu.put(*problem.data), problem.gd_cones, settings)
     bars = {name: rng.standard_normal((count, *getattr(expected, name).shape)) for name in POINT}
     dots = {}
     for name, a in zip(NAMES, problem.data, strict=True):

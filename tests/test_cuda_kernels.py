@@ -57,12 +57,13 @@ def test_kernels_in_any_batch_give_the_same_bits(device, rng):
 
 
 @pytest.mark.parametrize("shared", ["", "PAb", "A"], ids=lambda names: f"shared {names}")
-def test_kernels_give_each_of_several_directions_its_own_bits(device, rng, shared):
+@pytest.mark.parametrize("smoothing", [None, 0.2])
+def test_kernels_give_each_of_several_directions_its_own_bits(device, rng, shared, smoothing):
     """With a problem among them that was not solved, whose derivatives are zeros."""
     problem, _ = varied_qps(rng, 7, tuple(shared))
     if not shared:
         problem.q[3] = np.nan
-    sol = gd.solve(*device.put(*problem.data), problem.gd_cones)
+    sol = gd.solve(*device.put(*problem.data), problem.gd_cones, gd.Settings(smoothing=smoothing))
     bars = {name: rng.standard_normal((3, *host(getattr(sol, name)).shape)) for name in POINT}
     dots = {}
     for name, a in zip(NAMES, problem.data, strict=True):
@@ -119,6 +120,28 @@ def test_kernels_on_problems_that_fail(device, rng, on_failure):
     assert np.isnan(host(sol.x)[4]).all() if on_failure == "nan" else not host(sol.x)[4].any()
 
 
+@pytest.mark.parametrize("shared", ["", "PA"], ids=lambda names: f"shared {names}")
+def test_kernels_of_central_points(device, rng, shared):
+    """Also beside problems that have none, or no solution; two more kernels of the same shape."""
+    problem, full = varied_qps(rng, 9, tuple(shared))
+    settings = gd.Settings(smoothing=0.2)
+    assert_parity(device, rng, problem.data, problem.gd_cones, settings=settings)
+    P, q, A, b = (a.copy() for a in full.data)
+    q[1] = np.nan
+    A[2, 2], b[2, 2] = -A[2, 1], -b[2, 1]  # aᵀx = β: no interior
+    plain = gd.solve(*device.put(*full.data), full.gd_cones, settings)
+    sol = gd.solve(*device.put(P, q, A, b), full.gd_cones, settings)
+    assert [code == gd.Status.SOLVED for code in host(sol.status)] == [i != 1 for i in range(9)]
+    x_bar, q_dot = device.put(rng.standard_normal(q.shape)), device.put(rng.standard_normal(q.shape))
+    pairs = [(sol.vjp(x=x_bar), plain.vjp(x=x_bar), NAMES), (sol.jvp(q=q_dot), plain.jvp(q=q_dot), POINT)]
+    for derivative, expected, names in pairs:
+        for name in names:
+            mine, theirs = host(getattr(derivative, name)), host(getattr(expected, name))
+            assert not mine[1:3].any()
+            for i in (0, *range(3, 9)):
+                assert_same_bits(mine[i], theirs[i], name)
+
+
 def test_an_asymmetric_P_on_the_host_is_an_exception(device, rng):
     P, q, A, b = (a.copy() for a in varied_qps(rng, 6)[1].data)
     cones = varied_qps(rng, 1)[1].gd_cones
@@ -156,7 +179,9 @@ CASES = [("lp", np.float64), ("socp", np.float64), ("unconstrained", np.float64)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("family", "dtype"), CASES, ids=[f"{family}, {dtype.__name__}" for family, dtype in CASES])
-def test_kernels_of_each_family(device, rng, family, dtype):
+@pytest.mark.parametrize("smoothing", [None, 0.1])
+def test_kernels_of_each_family(device, rng, family, dtype, smoothing):
     problem = well_posed(family, 9)
     data = [None if a is None else a.astype(dtype) for a in problem.data]
-    assert_parity(device, rng, data, problem.gd_cones, tolerance=1e-9 if dtype is np.float64 else 1e-4)
+    tolerance = 1e-9 if dtype is np.float64 else 1e-4
+    assert_parity(device, rng, data, problem.gd_cones, tolerance, settings=gd.Settings(smoothing=smoothing))

@@ -46,6 +46,14 @@ def test_a_count_out_of_its_limits_is_named(name, value):
         assert word in str(error.value)
 
 
+@pytest.mark.parametrize("value", [0, -0.1, np.nan, np.inf, "0.1", True, [0.1]])
+def test_smoothing_is_a_positive_number(value):
+    with pytest.raises(gd.SettingsError) as error:
+        gd.Settings(smoothing=value)
+    assert str(error.value) == f"smoothing: expected None or a finite number above 0, got {value!r}"
+    assert gd.Settings(smoothing=np.float32(100)).smoothing == 100.0
+
+
 @pytest.mark.parametrize("name", ["polish", "check_convex", "rescue", "verbose"])
 @pytest.mark.parametrize("value", [1, None, "yes"])
 def test_a_switch_is_true_or_false(name, value):

@@ -55,17 +55,23 @@ class HostLauncher:
         return Result(**arrays, work=work)
 
     def jvp(
-        self, problem: Problem, result: Result, tangents: Sequence[Array | None], directions: int | None = None
+        self,
+        problem: Problem,
+        settings: Settings,
+        result: Result,
+        tangents: Sequence[Array | None],
+        directions: int | None = None,
     ) -> tuple[Array, Array, Array, Array]:
         """Forward mode; see `Backend`."""
         inputs = [self._copy(dot) for dot in tangents]
-        dots = self._launcher.jvp(self._problem(problem), self._point(result), inputs, directions)
+        dots = self._launcher.jvp(self._problem(problem), settings, self._point(result), inputs, directions)
         x, y, s, obj = map(to_host, dots)
         return x, y, s, obj
 
     def vjp(
         self,
         problem: Problem,
+        settings: Settings,
         result: Result,
         cotangents: Sequence[Array | None],
         wrt: Sequence[str],
@@ -73,7 +79,7 @@ class HostLauncher:
     ) -> dict[str, Array]:
         """Reverse mode; see `Backend`."""
         inputs = [self._copy(bar) for bar in cotangents]
-        bars = self._launcher.vjp(self._problem(problem), self._point(result), inputs, wrt, directions)
+        bars = self._launcher.vjp(self._problem(problem), settings, self._point(result), inputs, wrt, directions)
         return {name: to_host(bar) for name, bar in bars.items()}
 
     def _problem(self, problem: Problem) -> Problem:

@@ -90,7 +90,12 @@ class Launcher:
         return result
 
     def jvp(
-        self, problem: Problem, result: Result, tangents: Sequence[Array | None], directions: int | None = None
+        self,
+        problem: Problem,
+        settings: Settings,
+        result: Result,
+        tangents: Sequence[Array | None],
+        directions: int | None = None,
     ) -> tuple[Array, Array, Array, Array]:
         """Forward mode; see `Backend`."""
         along = directions is not None
@@ -103,12 +108,14 @@ class Launcher:
         if problem.batch and directions != 0:
             inputs = [direction(dot, CORE[name], problem) for name, dot in zip(DATA, tangents, strict=True)]
             outputs = [tensor(dot, core, problem, along) for dot, core in zip(dots, _POINT_CORE, strict=True)]
-            call.sensitivity("jvp", result, 1 if directions is None else directions, [*inputs, *outputs])
+            count = 1 if directions is None else directions
+            call.sensitivity("jvp", settings, result, count, [*inputs, *outputs])
         return x, y, s, obj
 
     def vjp(
         self,
         problem: Problem,
+        settings: Settings,
         result: Result,
         cotangents: Sequence[Array | None],
         wrt: Sequence[str],
@@ -134,7 +141,7 @@ class Launcher:
         tensors, count = [*outputs.values(), *inputs], 1 if directions is None else directions
         words = sum(bars[name].size for name in summed) // count
         if not words:
-            call.sensitivity("vjp", result, count, tensors)
+            call.sensitivity("vjp", settings, result, count, tensors)
             return bars
         segments, segment = _segments(problem.batch, words)
         most = min(count, _MOST_DIRECTIONS)
@@ -143,7 +150,7 @@ class Launcher:
         for first in range(0, count, most):
             some = min(most, count - first)
             part = [_from_direction(view, first, problem.dtype.itemsize) for view in tensors]
-            call.sensitivity("vjp", result, some, part, sums, segment)
+            call.sensitivity("vjp", settings, result, some, part, sums, segment)
             shared = (view if name in summed else ABSENT for name, view in zip(DATA, part, strict=False))
             kernel.launch(kernel.grid(some * words), call.stream, GpuSum(sums, segments, words, some, *shared))
         return bars
@@ -197,6 +204,7 @@ class _Call:
     def sensitivity(
         self,
         kind: str,
+        settings: Settings,
         result: Result,
         directions: int,
         tensors: list[Tensor],
@@ -204,7 +212,7 @@ class _Call:
         segment: int = 1,
     ) -> None:
         """Launch "jvp" or "vjp"; `tensors`: tangents or cotangents of P, q, A, b, x, y, s and obj."""
-        problem, kernel = self._problem, self.kernel(kind)
+        problem, kernel = self._problem, self.kernel(f"smoothed_{kind}" if settings.smoothing else kind)
         grid = kernel.grid(problem.batch)
         size = kernel.workspace_bytes(grid)
         control = self.control()
@@ -221,6 +229,7 @@ class _Call:
             sums,
             segment,
             directions,
+            settings.smoothing or 0.0,
         )
         kernel.launch(grid, self.stream, arguments)
 

@@ -61,6 +61,7 @@ def settings_struct(settings: Settings, threads: int, method: Method) -> CSettin
         settings.tol_feas,
         settings.tol_infeas_abs,
         settings.tol_infeas_rel,
+        settings.smoothing or 0.0,
         settings.max_iter,
         settings.polish,
         settings.check_convex,

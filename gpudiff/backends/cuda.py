@@ -82,12 +82,13 @@ class CudaBackend:
 
     def compile(self, structure: Structure, settings: Settings, device: int) -> CompileReport:
         """Compile and load all kernels of a structure that these settings may need; for data on the host too."""
-        from gpudiff.jit.specification import DERIVATIVES, forward, shape_of
+        from gpudiff.jit.specification import DERIVATIVES, SMOOTHED, forward, shape_of
 
         start = perf_counter()
         cones, n, has_P, dtype = structure
         shape = shape_of(cones, n, has_P, dtype.name)
-        kinds = (*forward(shape, settings.method, settings.polish), *DERIVATIVES)
+        derivatives = SMOOTHED if settings.smoothing else DERIVATIVES
+        kinds = (*forward(shape, settings.method, settings.polish), *derivatives)
         ready = self.launcher.kernels.get_all(device, kinds, shape)
         return CompileReport(self.name, kinds, sum(kernel.from_cache for kernel in ready), perf_counter() - start)
 
@@ -108,7 +109,7 @@ class CudaBackend:
         directions: int | None = None,
     ) -> tuple[Array, Array, Array, Array]:
         """Forward mode; see `Backend`."""
-        return self._worker(problem).jvp(problem, result, tangents, directions)
+        return self._worker(problem).jvp(problem, settings, result, tangents, directions)
 
     def vjp(
         self,
@@ -120,7 +121,7 @@ class CudaBackend:
         directions: int | None = None,
     ) -> dict[str, Array]:
         """Reverse mode; see `Backend`."""
-        return self._worker(problem).vjp(problem, result, cotangents, wrt, directions)
+        return self._worker(problem).vjp(problem, settings, result, cotangents, wrt, directions)
 
     def project(self, v: Array, cones: Product, dual: bool, direction: Array | None) -> Array:
         """Projections, or with a direction their derivative, for arrays on a GPU; see `Backend`."""

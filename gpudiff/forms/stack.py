@@ -29,6 +29,7 @@ from gpudiff._problem import (
     has_batch,
     unify,
 )
+from gpudiff._settings import Settings
 from gpudiff._solution import Block, Result, Solution
 from gpudiff.forms.plan import Field, Link, Placed, Plan, make_plan
 
@@ -177,6 +178,11 @@ class StackLinearization:
     def result(self) -> Result:
         """The solution of the cone program as the backend left it."""
         return self.conic.linearization.result
+
+    @property
+    def settings(self) -> Settings:
+        """How the cone program was solved."""
+        return self.conic.linearization.settings
 
     @property
     def point(self) -> Result | Block:

@@ -6,7 +6,7 @@ A test compares the two.
 from __future__ import annotations
 
 import ctypes
-from ctypes import c_int16, c_int32, c_int64, c_uint64, c_void_p
+from ctypes import c_double, c_int16, c_int32, c_int64, c_uint64, c_void_p
 
 from gpudiff._abi import CPoint, CSettings, CSolution, Tensor
 
@@ -75,6 +75,7 @@ class GpuSensitivity(ctypes.Structure):
         ("sums", c_void_p),
         ("segment", c_int64),
         ("directions", c_int64),
+        ("smoothing", c_double),
     )
 
 

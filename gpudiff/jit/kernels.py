@@ -92,7 +92,7 @@ class Kernels:
 
         Args:
             device: its number.
-            kind: one of `gpudiff.jit.specification.KINDS`, or "project".
+            kind: one of `gpudiff.jit.specification.KINDS` or `SMOOTHED`, or "project".
             shape: from `shape_of`, or `projection_shape`.
             quick: scalar of the fast interior-point run.
 

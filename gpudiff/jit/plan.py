@@ -162,7 +162,7 @@ def plan(
     that leaves most. Everything in global memory is for problems that fit no other way.
 
     Args:
-        kind: the kernel, one of `gpudiff.jit.specification.KINDS`.
+        kind: the kernel, one of `gpudiff.jit.specification.KINDS` or `SMOOTHED`.
         shape: what it is compiled for.
         machine: of `architecture`.
         quick: scalar of the fast interior-point run.

@@ -19,8 +19,10 @@ from gpudiff._library import load
 
 KINDS = ("solve", "careful", "jvp", "vjp", "sum", "active_set")
 DERIVATIVES = KINDS[2:5]
+SMOOTHED = ("smoothed_jvp", "smoothed_vjp", "sum")  # the same where `Settings.smoothing` is set
+_PREFIX = "smoothed_"
 # enum gd_gpu_kernel; "sum" needs no memory
-_LAID_OUT = {"solve": 0, "careful": 1, "jvp": 2, "vjp": 3, "active_set": 4}
+_LAID_OUT = {"solve": 0, "careful": 1, "jvp": 2, "vjp": 3, "active_set": 4, SMOOTHED[0]: 2, SMOOTHED[1]: 3}
 TYPES = {"float64": ("double", 8), "float32": ("float", 4)}  # C name, bytes
 # enum gd_cone
 _CODES = {
@@ -149,7 +151,7 @@ class Specification:
     """One kernel.
 
     Args:
-        kind: one of `KINDS`, or "project".
+        kind: one of `KINDS` or `SMOOTHED`, or "project".
         shape: what it is compiled for.
         group: threads that share a problem: 1, 2, 4, 8, 16, 32, or a multiple of 32 (then all of a block).
         threads: threads per block.
@@ -169,7 +171,7 @@ class Specification:
     @property
     def entry(self) -> str:
         """The kernel's name in the machine code."""
-        return f"gd_{self.kind}_kernel"
+        return f"gd_{self.kind.removeprefix(_PREFIX)}_kernel"
 
     def source(self) -> str:
         """The text that is compiled; its #include is relative to the folder of kernels."""
@@ -182,8 +184,10 @@ class Specification:
             ("LEVEL", self.level),
             ("MIN_BLOCKS", self.min_blocks),
         ]
+        if self.kind.startswith(_PREFIX):
+            macros.append(("SMOOTHED", 1))
         lines = [f"#define GD_{name} {value}" for name, value in macros]
-        return "\n".join([*lines, f'#include "entry/gpu/{self.kind}_kernel.cuh"', ""])
+        return "\n".join([*lines, f'#include "entry/gpu/{self.kind.removeprefix(_PREFIX)}_kernel.cuh"', ""])
 
     def describe(self) -> str:
         """What it is, for messages, such as "solve kernel (n=32, m=64 (64 nonnegative), float64, group 32)"."""
@@ -248,7 +252,7 @@ def memory(kind: str, shape: Shape, quick: str, level: int, group: int) -> tuple
     """Bytes of shared and of global memory for one problem in flight.
 
     Args:
-        kind: one of `KINDS`.
+        kind: one of `KINDS` or `SMOOTHED`.
         shape: what the kernel is compiled for.
         quick: scalar of the fast run.
         level: memory layout.

@@ -147,6 +147,15 @@ GD_HD void cone_curvature(const G& g, const ConeRows& rows, const T* v, const Sp
                           Mask<T> update, const Spectral<T>& F, const Spectral<T>& N) {
   for_each_cone<T>(rows, [&](const auto& cone) GD_LAMBDA { cone.curvature(g, v, frame, delta, update, F, N); });
 }
+// The y and s in the interiors with y − s = v and y = −μ∇f(s), f the cone's barrier, and F with FᵀF = μ∇²f(s).
+template <class T, class G>
+GD_HD void cone_central(const G& g, const ConeRows& rows, const T* v, T mu, const Spectral<T>& F, T* y, T* s) {
+  for (index_t k = g.rank(); k < rows.zero; k += g.size()) {
+    y[k] = v[k];
+    s[k] = T{};
+  }
+  for_each_cone<T>(rows, [&](const auto& cone) GD_LAMBDA { cone.central(g, v, mu, F, y, s); });
+}
 template <class T, class G>
 GD_HD T cone_margin(const G& g, const ConeRows& rows, const T* v, const Spectral<T>& frame) {
   T nearest = broadcast<T>(1e30);

@@ -8,7 +8,7 @@
 // Wright's function, ω + log ω = argument (Goulart & Chen 2024). In the dual cone, (u − v, −u, w) is in the primal one.
 #pragma once
 #include "exponential_projection.cuh"
-#include "triple.cuh"
+#include "triple_central.cuh"
 
 namespace GD_NAMESPACE {
 
@@ -129,6 +129,11 @@ struct ExponentialCones : TripleCones<ExponentialCones> {
     }
     out[0] -= two * u[0] * v[0] * i0 * i0 * i0;
     out[2] -= two * u[2] * v[2] * i2 * i2 * i2;
+  }
+
+  template <class T, class G>
+  GD_HD void central(const G& g, const T* v, T mu, const Spectral<T>& F, T* y, T* s) const {
+    central_triples(g, *this, v, mu, F, y, s);
   }
 
   template <class T>

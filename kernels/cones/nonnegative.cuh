@@ -107,6 +107,18 @@ struct NonnegativeRows {
     }
   }
 
+  // The interior y and s with y − s = v and s y = μ, and F = √(y/s) = y/√μ.
+  template <class T, class G>
+  GD_HD void central(const G& g, const T* v, T mu, const Spectral<T>& F, T* y, T* s) const {
+    const T inverse = broadcast<T>(1) / square_root(mu);
+    GD_NO_UNROLL for (index_t k = begin + g.rank(); k < end; k += g.size()) {
+      const CentralPair<T> pair = central_pair(v[k], mu);
+      y[k] = pair.y;
+      s[k] = pair.s;
+      F.vector[k] = pair.y * inverse;
+    }
+  }
+
   // Distance of v to the nearest point where Π is not differentiable.
   template <class T, class G>
   GD_HD T margin(const G& g, const T* v, const Spectral<T>&) const {

@@ -7,7 +7,7 @@
 // In the dual cone, (u/α, v/β, w) is in the primal one.
 #pragma once
 #include "power_projection.cuh"
-#include "triple.cuh"
+#include "triple_central.cuh"
 
 namespace GD_NAMESPACE {
 
@@ -154,6 +154,11 @@ struct PowerCones : TripleCones<PowerCones> {
     }
     out[0] -= two * p.b * u[0] * v[0] * i0 * i0 * i0;
     out[1] -= two * p.a * u[1] * v[1] * i1 * i1 * i1;
+  }
+
+  template <class T, class G>
+  GD_HD void central(const G& g, const T* v, T mu, const Spectral<T>& F, T* y, T* s) const {
+    central_triples(g, *this, v, mu, F, y, s);
   }
 
   template <class T>

@@ -224,6 +224,32 @@ struct SecondOrderCones {
     }
   }
 
+  // s∘y = μ e of the Jordan algebra, y = −μ∇f(s) for f(s) = −½ log(s₀² − ‖s₁‖²), of degree 1: each eigenvalue of v by
+  // itself. With h = y₊y₋/μ, the middle eigenvalue of μ∇²f(s), (y₊ − y₋)/(v₊ − v₋) = h/(1 + h) holds for v₊ = v₋, too.
+  template <class T, class G>
+  GD_HD void central(const G& g, const T* v_all, T mu, const Spectral<T>& F, T* y_all, T* s_all) const {
+    const T one = broadcast<T>(1), half = broadcast<T>(0.5), inverse = one / square_root(mu);
+    GD_NO_UNROLL for (index_t c = g.rank(); c < count; c += g.size()) {
+      const index_t k = first[c], d = dimension[c];
+      const T* v = v_all + k;
+      const T n = norm(v, d), over = safe_divide(one, n);
+      const CentralPair<T> high = central_pair(T(v[0] + n), mu), low = central_pair(T(v[0] - n), mu);
+      const T root_high = high.y * inverse, root_low = low.y * inverse, h = root_high * root_low;
+      const T rest = one / (one + h), share = h * rest;
+      y_all[k] = half * (high.y + low.y);
+      s_all[k] = half * (high.s + low.s);
+      GD_NO_UNROLL for (index_t i = 1; i < d; i++) {
+        y_all[k + i] = share * v[i];
+        s_all[k + i] = -(rest * v[i]);
+        F.vector[k + i] = over * v[i];
+      }
+      T* e = F.matrix + kSecondOrderWords * c;
+      e[0] = root_high;
+      e[1] = root_low;
+      e[2] = square_root(h);
+    }
+  }
+
   template <class T, class G>
   GD_HD T margin(const G& g, const T* v_all, const Spectral<T>&) const {
     T r = broadcast<T>(1e30);

@@ -254,6 +254,31 @@ struct SemidefiniteCones {
     });
   }
 
+  // S Y = μ I, y = −μ∇f(s) for f(s) = −log det S: each eigenvalue of v by itself, and μ∇²f(s) has √(yᵢyⱼ/μ)² in the
+  // frame of the eigenvectors.
+  template <class T, class G>
+  GD_CONE void central(const G& g, const T* v, T mu, const Spectral<T>& F, T* y, T* s) const {
+    const T inverse = broadcast<T>(1) / mu;
+    each([&](index_t row, index_t k, index_t word) GD_LAMBDA {
+      T *X = F.scratch, *U = X + k * k, *dual = U + k * k, *primal = dual + k, *M = F.matrix + word;
+      g.sync();
+      svec_to_matrix(g, k, v + row, X);
+      symmetric_eigen(g, k, X, k, U, dual, false);
+      GD_NO_UNROLL for (index_t e = g.rank(); e < k; e += g.size()) {
+        const CentralPair<T> pair = central_pair(dual[e], mu);
+        dual[e] = pair.y;
+        primal[e] = pair.s;
+      }
+      g.sync();
+      svec_of_products(g, k, U, U, [dual](index_t e) GD_LAMBDA { return dual[e]; }, y + row);
+      svec_of_products(g, k, U, U, [primal](index_t e) GD_LAMBDA { return primal[e]; }, s + row);
+      GD_NO_UNROLL for (index_t e = g.rank(); e < k * k; e += g.size()) M[e] = U[e % k * k + e / k];
+      entries(g, k, [&](index_t e, index_t r, index_t c) GD_LAMBDA {
+        F.vector[row + e] = square_root(T(dual[r] * dual[c] * inverse));
+      });
+    });
+  }
+
   template <class T, class G>
   GD_HD T margin(const G& g, const T*, const Spectral<T>& frame) const {
     T r = broadcast<T>(1e30);

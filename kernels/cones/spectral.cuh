@@ -61,6 +61,19 @@ struct StepSearch {
   }
 };
 
+// The numbers y, s > 0 with y − s = v and s y = μ: the smaller of them never by subtraction.
+template <class T>
+struct CentralPair {
+  T y, s;
+};
+template <class T>
+GD_HD CentralPair<T> central_pair(T v, T mu) {
+  const T root = square_root(T(v * v + broadcast<T>(4) * mu));
+  const T large = broadcast<T>(0.5) * (absolute(v) + root), small = mu / large;
+  const Mask<T> up = v > T{};
+  return {select(up, large, small), select(up, small, large)};
+}
+
 // Functions that are large and rarely called stand once: inlined wherever they are called, they would be most of a
 // kernel's code, and take minutes to compile.
 #if defined(__CUDACC__)

@@ -12,8 +12,11 @@
 //
 // Both solve the same symmetric system, which is why they are each other's adjoint to rounding. The objective's
 // derivative is added by the envelope theorem: it needs no solve.
+//
+// At a central point (central.cuh) all of that holds with its x and y; the objective is then no longer stationary and
+// its derivative is that of ½xᵀPx + qᵀx: ō adds ō (P x + q) to x̄, and ½ō xxᵀ to P̄ and ō x to q̄.
 #pragma once
-#include "residual_map.cuh"
+#include "central.cuh"
 
 namespace GD_NAMESPACE {
 
@@ -29,17 +32,23 @@ constexpr double kStagnant = 0.9;     // of the correction before
 constexpr double kUnsolvable = 0.01;  // of the solution, of which each of nine steps has made a ninth: not rounding
 constexpr int kRounds = 2;
 
-// The factor at v, for any number of right-hand sides. t and best_v hold y and s, equilibrated.
+// The factor at the solution v, for any number of right-hand sides. t and best_v hold y and s, equilibrated.
 template <class T, class G>
 GD_HD void factorise_sensitivity(const G& g, MapState<T>& i) {
   if (i.frame.vector) project_map(g, i, i.t, i.best_v, every_lane<T>());
   factorise_map(g, i, every_lane<T>());
 }
 
+// The same at the central point that `find_central_point` has left.
+template <class T, class G>
+GD_HD void factorise_central(const G& g, const MapState<T>& i) {
+  factorise_system(g, i.w, broadcast<T>(kCentralRegularisation));
+}
+
 // Solves for R right-hand sides (e1, e2 unscaled) → u and w in t, each with the operations that it has alone. e2 is
-// left scaled by F.
+// left scaled by F. N is system_residual's: that of `i` at a solution, null at a central point.
 template <int R = 1, class T, class G>
-GD_HD void solve_sensitivity(const G& g, MapState<T>& i, Mask<T> live) {
+GD_HD void solve_sensitivity(const G& g, MapState<T>& i, const Spectral<T>* N, Mask<T> live) {
   const Shape& shape = i.w.shape;
   const index_t zero = shape.rows.zero, n = shape.n, m = shape.m();
   const index_t columns = shape.columns(), rows = shape.row_words();
@@ -89,7 +98,7 @@ GD_HD void solve_sensitivity(const G& g, MapState<T>& i, Mask<T> live) {
     return step >= kMaximumRefinements || !any_running();
   };
   GD_NO_UNROLL for (int round = 0;; round++) {
-    solve_refined<R>(g, i.w, i.refinement, &i.N, i.e1, i.e2, i.u, i.t, enough);
+    solve_refined<R>(g, i.w, i.refinement, N, i.e1, i.e2, i.u, i.t, enough);
     if (!any_running()) break;
     for (int r = 0; r < R; r++) running[r] = stagnant[r];
     if (!any_running()) break;
@@ -125,6 +134,17 @@ GD_HD void solve_sensitivity(const G& g, MapState<T>& i, Mask<T> live) {
   for (int r = 0; r < R; r++)
     GD_NO_UNROLL for (index_t k = zero + g.rank(); k < m; k += g.size()) i.t[r * rows + k] = i.best_v[r * rows + k];
   g.sync();
+}
+
+// The lanes whose solution for right-hand side r is finite: at a central point F has entries of the size of 1/μ.
+template <class T, class G>
+GD_HD Mask<T> finite_sensitivity(const G& g, const MapState<T>& i, int r) {
+  const Shape& shape = i.w.shape;
+  const T *u = i.u + r * shape.columns(), *t = i.t + r * shape.row_words();
+  T sum{};
+  GD_NO_UNROLL for (index_t j = g.rank(); j < shape.n; j += g.size()) sum += absolute(u[j]);
+  GD_NO_UNROLL for (index_t k = g.rank(); k < shape.m(); k += g.size()) sum += absolute(t[k]);
+  return is_tame(g.sum(sum));
 }
 
 }  // namespace GD_NAMESPACE

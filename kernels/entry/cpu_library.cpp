@@ -245,6 +245,11 @@ int gd_solve(const gd_problem* problem, const gd_settings* settings, const gd_te
   return GD_OUT_OF_MEMORY;
 }
 
+static gpudiff_entry::Differentiated differentiated(const gd_settings& settings) {
+  const bool smoothed = settings.smoothing > 0;
+  return {smoothed ? int(GD_INTERIOR_POINT) : settings.method, smoothed ? settings.smoothing : 0.0};
+}
+
 int gd_jvp(const gd_problem* problem, const gd_settings* settings, const gd_point* point, int64_t directions,
            const gd_tensor* P_dot, const gd_tensor* q_dot, const gd_tensor* A_dot, const gd_tensor* b_dot,
            gd_tensor* x_dot, gd_tensor* y_dot, gd_tensor* s_dot, gd_tensor* obj_dot, gd_report* report) try {
@@ -253,13 +258,27 @@ int gd_jvp(const gd_problem* problem, const gd_settings* settings, const gd_poin
   if (!order.valid || directions < 1) return GD_BAD_ARGUMENT;
   if (problem->batch == 0) return GD_OK;
   const Variant& v = *current_variant().load();
-  const Sensitivity job{
-      problem,        order.rows,     point,          present(P_dot),   present(q_dot),   present(A_dot),
-      present(b_dot), present(x_dot), present(y_dot), present(s_dot),   present(obj_dot), nullptr,
-      nullptr,        nullptr,        nullptr,        settings->method, directions,       0};
+  const Sensitivity job{problem,
+                        order.rows,
+                        point,
+                        present(P_dot),
+                        present(q_dot),
+                        present(A_dot),
+                        present(b_dot),
+                        present(x_dot),
+                        present(y_dot),
+                        present(s_dot),
+                        present(obj_dot),
+                        nullptr,
+                        nullptr,
+                        nullptr,
+                        nullptr,
+                        differentiated(*settings),
+                        directions,
+                        0};
   return for_each_chunk(*problem, std::max(1, settings->threads), kSensitivityChunk,
-                        v.sensitivity_bytes(problem, order.rows, job.method),
-                        layout_key(*problem, v, 1, job.method, kSensitivityChunk), report,
+                        v.sensitivity_bytes(problem, order.rows, job.what.method),
+                        layout_key(*problem, v, 1, job.what.method, kSensitivityChunk), report,
                         [&](char* memory, long begin, long end, Counters& counters, long) {
                           if (memory) v.jvp(job, memory, begin, end, counters);
                         });
@@ -279,18 +298,32 @@ int gd_vjp(const gd_problem* problem, const gd_settings* settings, const gd_poin
   const long sizes[4] = {n * n, n, m * n, m}, columns[4] = {n, 1, n, 1};
   long offset[5] = {0, 0, 0, 0, 0};
   for (int i = 0; i < 4; i++) offset[i + 1] = offset[i] + (shared(outputs[i]) ? sizes[i] : 0);
-  const Sensitivity job{problem,          order.rows,     point,          present(P_bar), present(q_bar),
-                        present(A_bar),   present(b_bar), present(x_bar), present(y_bar), present(s_bar),
-                        present(obj_bar), nullptr,        nullptr,        nullptr,        nullptr,
-                        settings->method, directions,     offset[4]};
+  const Sensitivity job{problem,
+                        order.rows,
+                        point,
+                        present(P_bar),
+                        present(q_bar),
+                        present(A_bar),
+                        present(b_bar),
+                        present(x_bar),
+                        present(y_bar),
+                        present(s_bar),
+                        present(obj_bar),
+                        nullptr,
+                        nullptr,
+                        nullptr,
+                        nullptr,
+                        differentiated(*settings),
+                        directions,
+                        offset[4]};
   std::vector<double> total(directions * offset[4], 0.0);
   OrderedSum ordered;
   std::atomic<bool> short_of_memory{false};
   int result = GD_OK;
   if (problem->batch > 0) {
     result = for_each_chunk(*problem, std::max(1, settings->threads), kSensitivityChunk,
-                            v.sensitivity_bytes(problem, order.rows, job.method),
-                            layout_key(*problem, v, 1, job.method, kSensitivityChunk), report,
+                            v.sensitivity_bytes(problem, order.rows, job.what.method),
+                            layout_key(*problem, v, 1, job.what.method, kSensitivityChunk), report,
                             [&](char* memory, long begin, long end, Counters& counters, long number) {
                               if (total.empty()) {
                                 if (memory) v.vjp(job, memory, begin, end, counters);

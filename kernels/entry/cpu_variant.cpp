@@ -83,7 +83,7 @@ static void sensitivity(const Sensitivity& job, char* memory, long begin, long e
     index_t count = end - begin;
     const LeftOver* todo = nullptr;
     char* rest = memory;
-    if (by_working_set(p, s, job.method)) {
+    if (by_working_set(p, s, job.what.method)) {
       using Chunk = ChunkSensitivity<double4>;
       Chunk chunk(job, first, memory, counters, true);
       count = mode(chunk, Chunk::Todo{nullptr, begin, count}, left);

@@ -24,7 +24,7 @@ typedef unsigned long long uint64_t;
 extern "C" {
 #endif
 
-#define GD_ABI_VERSION 5
+#define GD_ABI_VERSION 6
 
 #if defined(__GNUC__)
 #define GD_API __attribute__((visibility("default")))
@@ -90,6 +90,7 @@ typedef struct gd_problem {
 
 typedef struct gd_settings {
   double tol_gap_abs, tol_gap_rel, tol_feas, tol_infeas_abs, tol_infeas_rel;
+  double smoothing; /* jvp and vjp: those of the central point at this μ; 0: of the solution */
   int32_t max_iter;
   int32_t polish;       /* 0: interior point alone; 1: crossover and Newton polish */
   int32_t check_convex; /* 1: an indefinite P is GD_INVALID_DATA */

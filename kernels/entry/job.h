@@ -35,13 +35,19 @@ struct Solve {
   unsigned long long number; /* of the call: a thread's memory may have served earlier ones */
 };
 
+/* Which point is differentiated. */
+struct Differentiated {
+  int method;       /* gd_method that it comes from; GD_INTERIOR_POINT with smoothing, where no set is active */
+  double smoothing; /* μ of the central point that takes its place, or 0 */
+};
+
 struct Sensitivity {
   const gd_problem* problem;
   Rows rows;
   const gd_point* point;
   const gd_tensor *P, *q, *A, *b, *x, *y, *s, *obj; /* tangents or cotangents; which are inputs depends on the mode */
   double *P_sum, *q_sum, *A_sum, *b_sum;            /* vjp: this chunk's sums for shared arguments, or NULL */
-  int method;                                       /* that the point comes from, gd_method */
+  Differentiated what;
   long directions;
   long sum_words; /* from the sums of one direction to those of the next */
 };

@@ -2,7 +2,8 @@
 // factorised once for all directions, which are then solved for side by side: none depends on another.
 //
 // An inactive inequality takes no part in the linearised system: its multiplier stays zero and its slack follows x. So
-// a lane holds the rows of the other cones and, behind them, its problem's active inequalities only.
+// a lane holds the rows of the other cones and, behind them, its problem's active inequalities only. With smoothing all
+// of them take part, absent ones as rows of zeros.
 #pragma once
 #include "../derivative/sensitivity.cuh"
 #include "active_set_sensitivity.hpp"
@@ -27,9 +28,11 @@ struct ChunkSensitivity {
   static constexpr int W = Scalar<T>::lanes;
   using R = Real<T>;
   const Sensitivity& call;
-  Sensitivity job;      // the call as it looks in one direction, see `aim`
-  gd_tensor aimed[8];   // the tensors of that
-  index_t first, last;  // directions
+  Sensitivity job;                   // the call as it looks in one direction, see `aim`
+  gd_tensor aimed[8];                // the tensors of that
+  index_t first, last;               // directions
+  int side;                          // of that direction, among those that are solved for side by side
+  double objective[kSideBySide][W];  // jvp: the objective's tangent
   const gd_problem& problem;
   const gd_point& point;
   Counters& counters;
@@ -114,13 +117,14 @@ struct ChunkSensitivity {
     rows.nonnegative_start = m - rows.nonnegative;
   }
 
-  // Makes `job` that of direction d.
+  // Makes `job` and `side` those of direction d.
   void aim(index_t d) {
     static constexpr const gd_tensor* Sensitivity::* kTensors[] = {&Sensitivity::P, &Sensitivity::q,  &Sensitivity::A,
                                                                    &Sensitivity::b, &Sensitivity::x,  &Sensitivity::y,
                                                                    &Sensitivity::s, &Sensitivity::obj};
     static constexpr double* Sensitivity::* kSums[] = {&Sensitivity::P_sum, &Sensitivity::q_sum, &Sensitivity::A_sum,
                                                        &Sensitivity::b_sum};
+    side = int((d - first) % kSideBySide);
     gd_tensor* to = aimed;
     for (const auto tensor : kTensors) {
       if (!(call.*tensor)) continue;
@@ -140,6 +144,7 @@ struct ChunkSensitivity {
     map.w.k.scaled_rows = rows.conic();
   }
 
+  bool smoothed() const { return job.what.smoothing > 0; }
   double vector(const gd_tensor& t, index_t i, index_t k) const { return read(t, type, i * t.batch + k * t.row); }
   index_t row(index_t k) const { return job.rows.row_of[k]; }
   bool solved(index_t i) const { return point.status[i] == GD_SOLVED || point.status[i] == GD_ALMOST_SOLVED; }
@@ -175,7 +180,7 @@ struct ChunkSensitivity {
       const double slack = gone ? 1 : k < zero ? 0.0 : s[k] * instance.E[k];
       const double v = y_here[k] * instance.c / instance.E[k] - slack;
       index_t at = k < zero ? k : k - job.rows.nonnegative;
-      if (inequality) at = v > 0 ? next++ : -1;
+      if (inequality) at = v > 0 || smoothed() ? next++ : -1;
       slots[k] = at;
       if (at < 0) continue;
       rows[at] = k;
@@ -184,12 +189,49 @@ struct ChunkSensitivity {
       set_lane(map.t[at], lane, R(v + slack));  // for `cone_project`, as is the next one
       set_lane(map.best_v[at], lane, R(slack));
       set_lane(map.unit_z[at], lane, R(1 / instance.E[k]));
+      if (smoothed()) set_lane(map.w.b[at], lane, R(instance.b[k] * instance.E[k]));
     }
     if (!by_working_set) {
       for (index_t j = 0; j < n; j++) set_lane(map.unit_x[j], lane, R(1 / (instance.D[j] * instance.c)));
       set_lane(map.cost_scale, lane, R(instance.c));
     }
+    for (index_t j = 0; smoothed() && j < n; j++) {
+      set_lane(map.w.q[j], lane, R(instance.q[j] * instance.D[j] * instance.c));
+      set_lane(map.x[j], lane, R(x[lane * n + j] / instance.D[j]));
+    }
     return next - first;
+  }
+
+  // Replaces the points of the pack by those of the central path, and factorises there. Returns the lanes that have
+  // one. Once for jvp and vjp together, as it is much code.
+  __attribute__((noinline)) unsigned move_to_central_path(int used, Mask<T> live) {
+    T mu = broadcast<T>(1);
+    for (int lane = 0; lane < used; lane++) set_lane(mu, lane, R(job.what.smoothing * instances[lane].c));
+    const CentralPoint<T> central = find_central_point(Alone{}, map, mu, live);
+    double *points_x[W], *points_y[W];
+    for (int lane = 0; lane < W; lane++) {
+      points_x[lane] = x + (lane < used ? lane : 0) * n;
+      points_y[lane] = e2 + (lane < used ? lane : 0) * m;
+    }
+    deinterleave(map.x, n, points_x, used);
+    deinterleave(map.y, m, points_y, used);
+    for (int lane = 0; lane < used; lane++) {
+      const Instance& p = instances[lane];
+      for (index_t j = 0; j < n; j++) x[lane * n + j] *= p.D[j];
+      for (index_t k = 0; k < m; k++)
+        y[lane * m + k] = p.absent[k] ? 0.0 : points_y[lane][slot[lane * m + k]] * p.E[k] / p.c;
+      const double count = double(get_lane(central.factorisations, lane));
+      counters.newton += long(count);
+      counters.flops += count * (factor_flops(shape) + 2 * solve_flops(shape) + 3 * product_flops(shape));
+    }
+    factorise_central(Alone{}, map);
+    return lane_bits<T>(central.found);
+  }
+  // ∇(½xᵀPx + qᵀx), entry j.
+  double objective_slope(const Instance& instance, const double* x, index_t j) const {
+    double sum = instance.q[j];
+    for (index_t l = 0; instance.has_P && l < n; l++) sum += instance.P[j * n + l] * x[l];
+    return sum;
   }
 
   // Lane `lane` has no rows from `first` on, where others of the pack have some: inactive here.
@@ -257,7 +299,10 @@ struct ChunkSensitivity {
       } else {
         scatter.matrix(map.w.A, map.w.shape.m(), n);
         scatter.objective(map.w);
-        factorise_sensitivity(Alone{}, map);
+        if (smoothed())
+          good &= move_to_central_path(used, flags != T{});
+        else
+          factorise_sensitivity(Alone{}, map);
       }
       counters.newton += used;
       counters.flops += used * factor_flops(map.w.shape);
@@ -287,6 +332,8 @@ struct ChunkSensitivity {
             for (int lane = 0; lane < used; lane++) {
               if (done[side] >> lane & 1u)
                 unload(of[lane].problem, lane);
+              else if (smoothed())
+                skip(of[lane].problem);
               else if (asked[side] >> lane & 1u)
                 failed[lane] |= bit_of(direction[side]);
             }
@@ -347,10 +394,10 @@ struct ChunkSensitivity {
   // Solves for S right-hand sides in the lanes of `good`, where those remain in which that went well.
   template <int S>
   void solve(unsigned (&good)[S], Mask<T> live) {
-    if (by_working_set)
-      working_set.solve(good, map.e1, shape.columns(), map.e2, map.w.shape.row_words());
-    else
-      solve_sensitivity<S>(Alone{}, map, live);
+    if (by_working_set) return working_set.solve(good, map.e1, shape.columns(), map.e2, map.w.shape.row_words());
+    solve_sensitivity<S>(Alone{}, map, smoothed() ? nullptr : &map.N, live);
+    for (int side = 0; smoothed() && side < S; side++)
+      good[side] &= lane_bits<T>(finite_sensitivity(Alone{}, map, side));
   }
 
   // ------------------------------------------------------------------------------------------ forward
@@ -407,7 +454,7 @@ struct ChunkSensitivity {
         }
       }
       r2[k] = r;
-      objective -= y[k] * r;
+      if (!smoothed()) objective -= y[k] * r;
     }
     for (index_t j = 0; j < n; j++) r1[j] *= instance.D[j] * instance.c;
     for (index_t k = 0; k < m; k++) {
@@ -416,13 +463,16 @@ struct ChunkSensitivity {
       // ds = r₂ − A dx, once dx is known: an absent row has none.
       if (job.s) write(*job.s, type, i * job.s->batch + row(k) * job.s->row, r2[k]);
     }
-    if (job.obj) write(*job.obj, type, i * job.obj->batch, objective);
+    this->objective[side][lane] = objective;
   }
 
   void write_tangent(index_t i, int lane) {
     Instance& instance = instances[lane];
     double* dx = e1 + lane * n;
     for (index_t j = 0; j < n; j++) dx[j] *= instance.D[j];
+    double obj = objective[side][lane];
+    for (index_t j = 0; smoothed() && job.obj && j < n; j++) obj += objective_slope(instance, x + lane * n, j) * dx[j];
+    if (job.obj) write(*job.obj, type, i * job.obj->batch, obj);
     for (index_t j = 0; job.x && j < n; j++) write(*job.x, type, i * job.x->batch + j * job.x->row, dx[j]);
     for (index_t k = 0; job.y && k < m; k++) {
       const index_t at = slot[lane * m + k];
@@ -466,6 +516,8 @@ struct ChunkSensitivity {
       if (s_bar != 0)
         for (index_t j = 0; j < n; j++) right[j] -= instance.A[k * n + j] * s_bar;
     }
+    const double o_bar = smoothed() && job.obj ? vector(*job.obj, i, 0) : 0.0;
+    for (index_t j = 0; o_bar != 0 && j < n; j++) right[j] += o_bar * objective_slope(instance, x + lane * n, j);
     for (index_t k = 0; job.y && k < m; k++) {
       const index_t at = slot[lane * m + k];
       if (at >= 0 && !instance.absent[k]) right_rows[at] = vector(*job.y, i, row(k)) * instance.E[k] / instance.c;
@@ -487,7 +539,8 @@ struct ChunkSensitivity {
     if (job.s)
       for (index_t k = job.rows.zero; k < m; k++)
         if (!absent(i, k)) cv[k] += vector(*job.s, i, row(k));
-    // Envelope: obj adds ½xxᵀ, x, yxᵀ and −y.
+    // Envelope: obj adds ½xxᵀ, x, yxᵀ and −y, the latter two not with smoothing.
+    const double of_rows = smoothed() ? 0.0 : objective;
     if (job.P) {
       double* const w = column;
       for (index_t j = 0; j < n; j++) w[j] = 0.25 * objective * x[j] - 0.5 * a[j];
@@ -502,14 +555,14 @@ struct ChunkSensitivity {
     }
     if (job.A) {
       const Gradient out(*this, *job.A, job.A_sum, i, m);
-      for (index_t k = 0; k < m; k++) combine_row(objective * y[k] - cv[k], x, y[k], a, n, out.row(row(k)));
+      for (index_t k = 0; k < m; k++) combine_row(of_rows * y[k] - cv[k], x, y[k], a, n, out.row(row(k)));
       out.finish();
     }
     if (job.b) {
       if (job.rows.in_order)
-        for (index_t k = 0; k < m; k++) b[k] = cv[k] - objective * y[k];
+        for (index_t k = 0; k < m; k++) b[k] = cv[k] - of_rows * y[k];
       else
-        for (index_t k = 0; k < m; k++) b[row(k)] = cv[k] - objective * y[k];
+        for (index_t k = 0; k < m; k++) b[row(k)] = cv[k] - of_rows * y[k];
       emit_vector(*job.b, job.b_sum, i, m, b);
     }
   }

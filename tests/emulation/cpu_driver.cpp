@@ -167,7 +167,7 @@ struct Run {
                q.view,
                A.view,
                b.view};
-    settings = {1e-8, 1e-8, 1e-8, 1e-8, 1e-8, 200, 1, 1, c.threads};
+    settings = {1e-8, 1e-8, 1e-8, 1e-8, 1e-8, 0, 200, 1, 1, c.threads, GD_INTERIOR_POINT};
   }
 
   void spoil() {
@@ -304,6 +304,16 @@ struct Run {
         const Real a = two[i * n + j], b = two[(B + i) * n + j];
         check(a == one(i, j) && b == one(i, j), "the bits of a direction alone", double(a - b));
       }
+    // The same of central points, where the checks of the library's memory are what matters.
+    settings.smoothing = 0.1;
+    check(gd_jvp(&problem, &settings, &point, 1, P_in, &qd.view, &Ad.view, &bd.view, &xd.view, &yd.view, &sd.view,
+                 &od.view, &report) == GD_OK,
+          "gd_jvp with smoothing");
+    check(gd_vjp(&problem, &settings, &point, 1, &xb.view, &yb.view, &sb.view, &ob.view, P_out, &qb.view, &Ab.view,
+                 &bb.view, &report) == GD_OK,
+          "gd_vjp with smoothing");
+    for (Array<Real>* a : {&Ab, &qb, &bb, &xd, &yd, &sd, &od}) a->check_gaps();
+    settings.smoothing = 0;
     // Every argument may be absent.
     Array<Real> alone(B, n, 1, contiguous);
     check(gd_vjp(&problem, &settings, &point, 1, nullptr, &yb.view, nullptr, nullptr, nullptr, &alone.view, nullptr,

@@ -56,6 +56,7 @@ typedef struct gd_gpu_sensitivity {
   double* sums;
   int64_t segment;
   int64_t directions;
+  double smoothing; /* kernels compiled with GD_SMOOTHED: μ of the central point that is differentiated */
 } gd_gpu_sensitivity;
 
 /* gd_sum_kernel, one thread for each word of each direction: the shared cotangents from the sums of their segments. */

@@ -6,19 +6,19 @@
 namespace GD_NAMESPACE {
 
 template <class G>
-GD_DEVICE void jvp(const G& g, Differentiator& d, long long index, long long direction, bool solved) {
+GD_DEVICE void jvp(const G& g, Differentiator& d, long long index, long long direction, bool ready) {
   const gd_gpu_sensitivity& call = d.call;
   const Target x_dot(call.x_dir, index, direction), y_dot(call.y_dir, index, direction),
       s_dot(call.s_dir, index, direction), obj_dot(call.obj_dir, index, direction);
-  if (!solved) {
+  const auto no_derivative = [&]() GD_LAMBDA {
     GD_NO_UNROLL for (index_t j = g.rank(); x_dot && j < GD_N; j += g.size()) x_dot.set(j, 0);
     GD_NO_UNROLL for (index_t k = g.rank(); k < kTotalRows; k += g.size()) {
       if (y_dot) y_dot.set(k, 0);
       if (s_dot) s_dot.set(k, 0);
     }
     if (obj_dot && g.rank() == 0) obj_dot.set(0, 0);
-    return;
-  }
+  };
+  if (!ready) return no_derivative();
   MapState<double>& map = d.map;
   const Kept<Quick>& kept = d.kept;
   const double *x = map.x, *y = map.y;
@@ -51,13 +51,15 @@ GD_DEVICE void jvp(const G& g, Differentiator& d, long long index, long long dir
       if (call.A_dir.data)
         for (index_t j = 0; j < GD_N; j++) r2 -= A(caller_row(k), j) * x[j];
     }
-    objective -= y[k] * r2;
+    if (!kSmoothed) objective -= y[k] * r2;
     map.e2[k] = r2 * double(kept.E[k]);
     map.s[k] = map.e2[k];  // ds = r₂ − A dx, once dx is known
   }
-  objective = g.sum(objective);
   g.sync();
-  solve_sensitivity(g, map, true);
+  if (!d.solve(g)) return no_derivative();
+  GD_NO_UNROLL for (index_t j = g.rank(); kSmoothed && j < GD_N; j += g.size()) objective +=
+      d.objective_slope(j) * (map.u[j] * double(kept.D[j]));
+  objective = g.sum(objective);
   multiply<1>(g, map.w.A, kTotalRows, GD_N, map.u, 0, map.Ax, 0);
   g.sync();
   GD_NO_UNROLL for (index_t j = g.rank(); x_dot && j < GD_N; j += g.size()) x_dot.set(j, map.u[j] * double(kept.D[j]));
@@ -79,11 +81,10 @@ extern "C" __global__ void __launch_bounds__(GD_THREADS, GD_MIN_BLOCKS) gd_jvp_k
   const Workspace memory(layout, shared, call.workspace);
   Differentiator d(call, layout, memory);
   for_each_item(g, call.batch, &call.control->next, [&](const Group& group, long long index) GD_LAMBDA {
-    const bool solved = d.solved(index);
-    if (solved) d.factorise(group, index);
+    const bool ready = d.solved(index) && d.factorise(group, index);
     GD_NO_UNROLL for (long long direction = 0; direction < call.directions; direction++) {
       group.sync();
-      jvp(group, d, index, direction, solved);
+      jvp(group, d, index, direction, ready);
     }
   });
 }

@@ -5,6 +5,12 @@
 
 namespace GD_NAMESPACE {
 
+#if defined(GD_SMOOTHED)
+constexpr bool kSmoothed = true;
+#else
+constexpr bool kSmoothed = false;
+#endif
+
 struct Differentiator {
   const gd_gpu_sensitivity& call;
   const Layout<Quick>& layout;
@@ -23,9 +29,10 @@ struct Differentiator {
     return call.point.status[index] == GD_SOLVED || call.point.status[index] == GD_ALMOST_SOLVED;
   }
 
-  // Loads problem `index` and its solution, and factorises: `map` is then ready for any number of directions.
+  // Loads problem `index` and its solution, or with smoothing the central point, and factorises: `map` is then ready
+  // for any number of directions. False if there is no central point.
   template <class G>
-  GD_DEVICE void factorise(const G& g, long long index) {
+  GD_DEVICE bool factorise(const G& g, long long index) {
     const Problem problem(call.P, call.q, call.A, call.b, index);
     char* const core = layout.core_at(memory.near, memory.far);
     g.sync();
@@ -48,7 +55,35 @@ struct Differentiator {
       map.v[k] = map.t[k] - slack;
     }
     g.sync();
-    factorise_sensitivity(g, map);
+    if constexpr (kSmoothed) {
+      if (!move_to_central_path(g)) return false;
+      factorise_central(g, map);
+      return true;
+    } else {
+      factorise_sensitivity(g, map);
+      return true;
+    }
+  }
+
+  template <class G>
+  GD_DEVICE bool move_to_central_path(const G& g) {
+    GD_NO_UNROLL for (index_t j = g.rank(); j < GD_N; j += g.size()) map.x[j] /= double(kept.D[j]);
+    const CentralPoint<double> central = find_central_point(g, map, call.smoothing * c, true);
+    g.sync();
+    GD_NO_UNROLL for (index_t j = g.rank(); j < GD_N; j += g.size()) map.x[j] *= double(kept.D[j]);
+    GD_NO_UNROLL for (index_t k = g.rank(); k < kTotalRows; k += g.size()) map.y[k] =
+        kept.absent[k] ? 0.0 : map.y[k] * double(kept.E[k]) / c;
+    g.sync();
+    return central.found;
+  }
+  // ∇(½xᵀPx + qᵀx) at the central point, entry j.
+  GD_DEVICE double objective_slope(index_t j) const { return (map.Px[j] + map.w.q[j]) * map.unit_x[j]; }
+
+  // Solves for the right-hand side in e1 and e2; false if the result is not finite.
+  template <class G>
+  GD_DEVICE bool solve(const G& g) {
+    solve_sensitivity(g, map, kSmoothed ? nullptr : &map.N, true);
+    return !kSmoothed || finite_sensitivity(g, map, 0);
   }
 };
 

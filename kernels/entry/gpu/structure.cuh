@@ -13,6 +13,7 @@
 //     scalar of the fast interior point GD_GROUP                      threads per problem GD_THREADS threads per block
 //     GD_LEVEL                      memory layout (layout.cuh)
 //     GD_MIN_BLOCKS                 blocks per multiprocessor
+//     GD_SMOOTHED                   jvp and vjp of a central point; absent: of the solution
 #pragma once
 #include "../stages.cuh"
 #include "arguments.h"

@@ -52,6 +52,7 @@ GD_DEVICE void vjp(const G& g, Differentiator& d, long long index, long long dir
   const Kept<Quick>& kept = d.kept;
   const View x_bar(call.x_dir, index, direction), y_bar(call.y_dir, index, direction),
       s_bar(call.s_dir, index, direction);
+  const double objective = call.obj_dir.data ? View(call.obj_dir, index, direction)[0] : 0.0;
 
   // e₁ = x̄ − Aᵀs̄, e₂ = ȳ; s̄ of the rows that have a slack, in the problem's own units, in map.s.
   GD_NO_UNROLL for (index_t k = g.rank(); k < kTotalRows; k += g.size()) {
@@ -65,14 +66,15 @@ GD_DEVICE void vjp(const G& g, Differentiator& d, long long index, long long dir
   if (call.s_dir.data) multiply_transposed<1>(g, map.w.A, 0, kTotalRows, GD_N, map.t, 0, map.Ay, 0);
   g.sync();
   GD_NO_UNROLL for (index_t j = g.rank(); j < GD_N; j += g.size()) {
-    const double e1 = call.x_dir.data ? x_bar[j] * double(kept.D[j]) : 0.0;
+    double e1 = call.x_dir.data ? x_bar[j] * double(kept.D[j]) : 0.0;
+    if constexpr (kSmoothed) e1 += objective * d.objective_slope(j) * double(kept.D[j]);
     map.e1[j] = call.s_dir.data ? e1 - map.Ay[j] : e1;
   }
   g.sync();
-  solve_sensitivity(g, map, true);
+  if (!d.solve(g)) return bar.put_zeros(g);
 
   // a and c of sensitivity.cuh, in the problem's own units.
-  const double objective = call.obj_dir.data ? View(call.obj_dir, index, direction)[0] : 0.0;
+  const double of_rows = kSmoothed ? 0.0 : objective;
   const double *x = map.x, *y = map.y;
   double *a = map.u, *cv = map.t;
   g.sync();
@@ -81,7 +83,7 @@ GD_DEVICE void vjp(const G& g, Differentiator& d, long long index, long long dir
     cv[k] = (kept.absent[k] ? 0.0 : cv[k] * double(kept.E[k])) + map.s[k];
   }
   g.sync();
-  // Envelope: obj adds ½xxᵀ, x, yxᵀ and −y.
+  // Envelope: obj adds ½xxᵀ, x, yxᵀ and −y, the latter two not with smoothing.
   if (bar.P) GD_NO_UNROLL for (index_t e = g.rank(); e < GD_N * GD_N; e += g.size()) {
       const index_t r = e / kPitch, j = e % kPitch;
       const index_t i = r > j ? r : j, l = r > j ? j : r;  // rounding must not make it asymmetric
@@ -91,11 +93,11 @@ GD_DEVICE void vjp(const G& g, Differentiator& d, long long index, long long dir
     GD_NO_UNROLL for (index_t j = g.rank(); j < GD_N; j += g.size()) bar.q.put(j, 0, 1, objective * x[j] - a[j]);
   if (bar.A) GD_NO_UNROLL for (index_t e = g.rank(); e < kTotalRows * GD_N; e += g.size()) {
       const index_t k = e / kPitch, j = e % kPitch;
-      bar.A.put(caller_row(k), j, GD_N, (objective * y[k] - cv[k]) * x[j] - y[k] * a[j]);
+      bar.A.put(caller_row(k), j, GD_N, (of_rows * y[k] - cv[k]) * x[j] - y[k] * a[j]);
     }
   if (bar.b)
     GD_NO_UNROLL for (index_t k = g.rank(); k < kTotalRows; k += g.size())
-        bar.b.put(caller_row(k), 0, 1, cv[k] - objective * y[k]);
+        bar.b.put(caller_row(k), 0, 1, cv[k] - of_rows * y[k]);
 }
 
 }  // namespace GD_NAMESPACE
@@ -116,12 +118,11 @@ extern "C" __global__ void __launch_bounds__(GD_THREADS, GD_MIN_BLOCKS) gd_vjp_k
     const long long end = (item + 1) * call.segment < call.batch ? (item + 1) * call.segment : call.batch;
     for (long long index = item * call.segment; index < end; index++) {
       group.sync();
-      const bool solved = d.solved(index);
-      if (solved) d.factorise(group, index);
+      const bool ready = d.solved(index) && d.factorise(group, index);
       GD_NO_UNROLL for (long long direction = 0; direction < call.directions; direction++) {
         const Cotangents bar(call, offsets, index, direction, sums ? sums + direction * offsets.words : nullptr);
         group.sync();
-        if (solved)
+        if (ready)
           vjp(group, d, index, direction, bar);
         else
           bar.put_zeros(group);
