@@ -51,6 +51,8 @@ def solve(
     if backend == "auto":
         reason = None if settings.time_limit is None else "it alone keeps to a time limit"
         dense, measured = densify(problem) if reason is None else (False, reason)
+        if settings.smoothing is not None:
+            dense, measured = True, "Clarabel has no smoothing"
         missing = candidates("cpu")[0].why_unavailable() if dense else None
         if missing is not None:
             dense, measured = False, f"cpu: {missing}"
@@ -114,6 +116,11 @@ class DensifiedLinearization:
 
     problem: SparseProblem
     inner: Linearization[Tangents, Cotangents]
+
+    @property
+    def settings(self) -> Settings:
+        """How it was solved."""
+        return self.inner.settings
 
     @property
     def result(self) -> Result:

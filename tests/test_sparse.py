@@ -342,3 +342,14 @@ def test_empty_batch():
     sol = gd.solve(P, np.zeros((0, P.shape[0])), A, b, cones, **SPARSE)
     assert sol.x.shape == (0, P.shape[0])
     assert not sol.vjp(x=np.zeros(P.shape[0])).A.data.any()
+
+
+def test_smoothing_is_for_the_kernels():
+    """What Clarabel cannot give it does not pretend to: "auto" makes the problem dense, by name it is an error."""
+    case = as_sparse(well_posed("qp with equalities", 1).item(0))
+    smooth = gd.Settings(smoothing=1e-2)
+    assert gd.solve(*case, smooth).backend == "cpu"
+    with pytest.raises(gd.SettingsError, match=r"smoothing.*'clarabel'"):
+        gd.solve(*case, smooth, backend="clarabel")
+    with pytest.raises(gd.SettingsError, match=r"failed_derivatives.*sparse"):
+        gd.solve(*case, gd.Settings(failed_derivatives="nan"))

@@ -6,7 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from compare import assert_close
+from compare import assert_close, assert_same_bits
 from problems import WELL_POSED, well_posed
 from scipy import sparse
 
@@ -222,3 +222,23 @@ def test_polish_off_still_differentiates(rng):
     x_bar = rng.standard_normal(case.q.size)
     exact, rough = gd.solve(*case), gd.solve(*case, gd.Settings(polish=False))
     assert_close(rough.vjp(x=x_bar).q, exact.vjp(x=x_bar).q, 1e-4, "q")
+
+
+@pytest.mark.parametrize("backend", ["clarabel", "cpu"])
+def test_several_directions(rng, backend):
+    """Each has the bits that it has alone; the cotangent of a sparse matrix is one at a time."""
+    problem = well_posed("mixed", 3)
+    P, A = (list(map(sparse.csc_matrix, matrix)) for matrix in (problem.P, problem.A))
+    sol = gd.solve(P, problem.q, A, problem.b, problem.gd_cones, backend=backend)
+    x_bar, obj_bar = rng.standard_normal((4, *sol.x.shape)), rng.standard_normal((4, 1))
+    bars = sol.vjp(x=x_bar, obj=obj_bar, wrt=("q", "b"))
+    q_dot = rng.standard_normal((4, *sol.x.shape))
+    dots = sol.jvp(q=q_dot)
+    for k in range(4):
+        alone = sol.vjp(x=x_bar[k], obj=obj_bar[k], wrt=("q", "b"))
+        assert_same_bits(bars.q[k], alone.q, "q")
+        assert_same_bits(bars.b[k], alone.b, "b")
+        assert_same_bits(dots.y[k], sol.jvp(q=q_dot[k]).y, "y")
+    assert sol.vjp(x=x_bar[:0], wrt="q").q.shape == (0, *problem.q.shape)
+    with pytest.raises(gd.ShapeError, match="one direction at a time"):
+        sol.vjp(x=x_bar)

@@ -152,3 +152,14 @@ def test_every_form(rng, kind):
         return tuple(torch.where(torch.isfinite(part), part, 0.0) for part in parts)
 
     assert gradgradcheck(function, (q, *inputs.values()), check_fwd_over_rev=True, fast_mode=True)
+
+
+def test_a_smoothed_derivative_is_differentiated_once():
+    """The composed path knows the optimum alone: an error rather than a derivative of something else."""
+    q = torch.tensor([-1.0, -2.0], dtype=torch.float64, requires_grad=True)
+    A, b = torch.eye(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64)
+    sol = gd.solve(None, q, A, b, [gd.Nonnegative(2)], gd.Settings(smoothing=0.1))
+    (grad,) = torch.autograd.grad(sol.x.sum(), q, create_graph=True)
+    torch.testing.assert_close(grad, torch.tensor([-0.1, -0.1 / 4], dtype=torch.float64))
+    with pytest.raises(NotImplementedError, match="smoothing"):
+        grad.sum().backward()

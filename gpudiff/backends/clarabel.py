@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gpudiff._cones import Product
-from gpudiff._errors import ShapeError
+from gpudiff._errors import SettingsError, ShapeError
 from gpudiff._matrices import DenseMatrices, Matrices
 from gpudiff._problem import DATA, FLOAT64, Array, Problem
 from gpudiff._settings import Method, Settings, thread_count
@@ -105,7 +105,10 @@ class ClarabelBackend:
 
         Raises:
             DataError: P is not symmetric.
+            SettingsError: `smoothing`, of which the sparse derivative knows nothing.
         """
+        if settings.smoothing is not None:
+            raise SettingsError(f"smoothing: expected None with backend 'clarabel', got {settings.smoothing!r}")
         held = problem if isinstance(problem, SparseProblem) else from_dense(problem)
         batch = Batch(held)
         batch.prepare()

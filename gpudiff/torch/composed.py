@@ -168,6 +168,11 @@ class ComposedLinearization:
         return self.inner.result
 
     @property
+    def settings(self) -> Any:
+        """How it was solved."""
+        return self.spec.settings
+
+    @property
     def point(self) -> Any:
         """Where the solve ended; arrays of the core."""
         return self.inner.point
