@@ -41,7 +41,9 @@ def unique(problem: Problem, settings: Settings, result: Result, backend: Backen
             np.asarray(dot, dtype=np.float64) for dot in backend.jvp(problem, settings, result, tangents, None)
         )
         lead = problem.lead
-        terms = [np.broadcast_to(q_dot, (*lead, n)), _times(problem, "P", x_dot), _times(problem, "A", y_dot, True)]
+        terms = [np.broadcast_to(q_dot, (*lead, n)), _times(problem, "P", x_dot)]
+        if m:
+            terms.append(_times(problem, "A", y_dot, True))
         worst = _left(sum(terms), terms)
         if m:
             worst = np.maximum(worst, _rows_left(problem, result, backend, b_dot, x_dot, y_dot, s_dot))

@@ -29,6 +29,7 @@ Tensor: TypeAlias = torch.Tensor
 
 def pullback(spec: Spec, site: Site, bars: Sequence[Tensor | None], wrt: Sequence[bool]) -> list[Tensor | None]:
     """Cotangents of P, q, A and b from those of x, y, s and obj; None for zero, and for what `wrt` does not ask for."""
+    spec.at_the_optimum()
     x_bar, y_bar, s_bar, obj_bar = bars
     clean = site.masked()
     x, y = clean.x, clean.y
@@ -56,6 +57,7 @@ def pullback(spec: Spec, site: Site, bars: Sequence[Tensor | None], wrt: Sequenc
 
 def pushforward(spec: Spec, site: Site, dots: Sequence[Tensor | None]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Tangents of x, y, s and obj from those of P, q, A and b; None for zero."""
+    spec.at_the_optimum()
     P_dot, q_dot, A_dot, b_dot = dots
     clean = site.masked()
     x, y, s = clean.x, clean.y, clean.s
@@ -113,6 +115,7 @@ class _Pullback(torch.autograd.Function):
     @precise
     def backward(ctx: Any, *tilde: Tensor | None) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One more call of the kernels, forward, and products."""
+        ctx.spec.at_the_optimum()
         *tensors, a, c = ctx.saved_tensors
         spec, site, (_, y_bar, s_bar, level), needs = (
             ctx.spec,

@@ -61,6 +61,18 @@ class Spec:
     backend: str
     method: Method
 
+    def at_the_optimum(self) -> None:
+        """See that derivatives are those of the optimum, which is all that is known where they are put together.
+
+        Raises:
+            NotImplementedError: they are those of a point of the central path.
+        """
+        if self.settings.smoothing is not None:
+            raise NotImplementedError(
+                "smoothing: expected a plain backward or forward pass, got a derivative of a derivative or a transform "
+                "of torch.func, which know the optimum alone and not the point of the central path"
+            )
+
 
 @dataclass(frozen=True, eq=False)
 class Site:
@@ -139,15 +151,7 @@ def _solved(
     """The kernels' answer for directions [(K,) (B,) …]: tangents if `forward`, or else adjoints.
 
     The one place where directions of autograd reach the core.
-
-    Raises:
-        NotImplementedError: `Settings(smoothing=…)`.
     """
-    if spec.settings.smoothing is not None:
-        raise NotImplementedError(
-            "smoothing: expected a plain backward or forward pass, got a derivative of a derivative or a transform of "
-            "torch.func, which know the optimum alone and not the point of the central path"
-        )
     linearization = site.linearization(spec)
     given = [None if part is None else to_core(part) for part in directions]
     if forward:
