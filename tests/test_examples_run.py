@@ -206,7 +206,7 @@ def test_where_derivatives_exist():
     assert_close(exact, np.zeros((3, 2)), 1e-12)
     # The central path of the example itself, by central differences of its points.
     step = 1e-4
-    ahead, behind = (example.central_path(example.costs(profits + sign * step))[0] for sign in (1, -1))
+    ahead, behind = (example.central_path(example.costs(profits + sign * step)) for sign in (1, -1))
     assert_close(example.smoothed(profits), (ahead - behind) / (2 * step), 1e-5)
     for sol in example.repeated(0.0):
         assert_close(sol.y.sum(), 1.0, 1e-12)
