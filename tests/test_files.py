@@ -9,7 +9,7 @@ import pytest
 from compare import assert_close
 
 import gpudiff as gd
-from gpudiff.cli import model_file
+from gpudiff.cli import model_file, model_report, model_solve
 from gpudiff.cli.errors import CommandError, ExitCode
 from gpudiff.cli.main import main
 
@@ -267,6 +267,26 @@ def test_refused_files(write, solve, name, text, message):
     assert out == ""
     assert message in err
     assert str(path) in err
+
+
+@pytest.mark.parametrize("sense", [1, -1])
+def test_large_files_stay_sparse(write, monkeypatch, sense):
+    """What Clarabel finds of the sparse rows is what the dense ones give, bounds and all."""
+    path = write("everything.qps", everything(sense))
+    model = model_file.read_qp(path)
+    exact = model_solve.solve(model, None, gd.Settings(), "auto", path)
+    monkeypatch.setattr(model_solve, "_SMALL", 0)
+    monkeypatch.setattr(model_file, "_LARGEST", 0)  # were it made dense, it would be refused
+    sol = model_solve.solve(model, None, gd.Settings(), "auto", path)
+    assert isinstance(exact, gd.QPSolution)
+    assert isinstance(sol.conic, gd.Solution)
+    assert sol.ok
+    for name in ("x", "y", "z", "z_box", "obj"):
+        assert_close(getattr(sol, name), getattr(exact, name), 1e-9, name)
+    assert set(model_report.arrays(model, sol)) == set(model_report.arrays(model, exact))
+    assert (
+        model_report.answer(model, sol, 3).splitlines()[-3:] == model_report.answer(model, exact, 3).splitlines()[-3:]
+    )
 
 
 def test_refused_for_other_reasons(write, solve, tmp_path, monkeypatch):

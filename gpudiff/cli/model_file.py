@@ -1,7 +1,7 @@
 """Reading quadratic programs from MPS, QPS and LP files, with HiGHS doing the parsing.
 
 `read_qp` gives the problem as sparse matrices in the form of `gpudiff.solve_qp`, with the names of its columns and
-rows; `dense` makes of it the arrays that `solve_qp` takes today.
+rows; `dense` makes of it the arrays that `solve_qp` takes, where it is small enough for them.
 """
 
 from __future__ import annotations
@@ -147,6 +147,12 @@ def read_qp(path: Path) -> Model:
     )  # fmt: skip
 
 
+def dense_numbers(model: Model) -> int:
+    """How many numbers dense P, G and A would be."""
+    n = model.q.size
+    return n * (model.h.size + model.b.size + (n if model.P.nnz else 0))
+
+
 def dense(model: Model, dtype: Any, where: Path) -> ProblemFile:
     """The arguments of `gpudiff.solve_qp`.
 
@@ -158,13 +164,13 @@ def dense(model: Model, dtype: Any, where: Path) -> ProblemFile:
     Raises:
         CommandError: It is too large to be solved as a dense problem.
     """
-    n = model.q.size
-    numbers = n * (model.h.size + model.b.size + (n if model.P.nnz else 0))
+    numbers = dense_numbers(model)
     if numbers > _LARGEST:
-        size = f"{n:,} variables and {model.h.size + model.b.size:,} bounds of rows"
+        size = f"{model.q.size:,} variables and {model.h.size + model.b.size:,} bounds of rows"
         raise CommandError(
-            f"{where}: {size} are {numbers:,} numbers as dense matrices; expected at most {_LARGEST:,}"
-        )  # fmt: skip
+            f"{where}: {size} are {numbers:,} numbers as dense matrices; expected at most {_LARGEST:,}, or "
+            "--backend auto or clarabel"
+        )
     arrays: dict[str, Array] = {"q": model.q}
     if model.P.nnz:
         arrays["P"] = model.P.toarray()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import gpudiff as gd
-from gpudiff.cli import model_file, model_report, problem_file
+from gpudiff.cli import model_file, model_report, model_solve, problem_file
 from gpudiff.cli.errors import CommandError, ExitCode
 from gpudiff.cli.tables import status_table
 
@@ -83,23 +83,23 @@ def run(args: argparse.Namespace) -> ExitCode:
     model = model_file.read_qp(args.file) if model_file.is_model(args.file) else None
     if model is None:
         problem = problem_file.read(args.file, dtype)
-    else:
-        print(model_report.describe(model), end="\n\n")
-        problem = model_file.dense(model, dtype, args.file)
-        settings = replace(settings, check_convex=True)  # nobody has looked at P, which the file need not have said
-    if problem.ignored:
-        print(f"ignored keys: {', '.join(problem.ignored)}")
-    clock = time.perf_counter()
-    data: dict[str, Any] = {"P": None, **problem.arrays}
-    if problem.cones is None:
-        sol = gd.solve_qp(**data, settings=settings, backend=args.backend)
-    else:
-        sol = gd.solve(**data, cones=problem.cones, settings=settings, backend=args.backend)
-    seconds = time.perf_counter() - clock
-    if model is None:
+        if problem.ignored:
+            print(f"ignored keys: {', '.join(problem.ignored)}")
+        data: dict[str, Any] = {"P": None, **problem.arrays}
+        clock = time.perf_counter()
+        if problem.cones is None:
+            sol: Any = gd.solve_qp(**data, settings=settings, backend=args.backend)
+        else:
+            sol = gd.solve(**data, cones=problem.cones, settings=settings, backend=args.backend)
+        seconds = time.perf_counter() - clock
         problem_file.write(output, sol)
         print(sol, status_table(sol.status, sol.iterations), sep="\n\n")
     else:
+        print(model_report.describe(model), end="\n\n")
+        settings = replace(settings, check_convex=True)  # nobody has looked at P, which the file need not have said
+        clock = time.perf_counter()
+        sol = model_solve.solve(model, dtype, settings, args.backend, args.file)
+        seconds = time.perf_counter() - clock
         problem_file.write(output, sol, **model_report.arrays(model, sol))
         print(model_report.answer(model, sol, args.top))
     print(f"\n{np.size(sol.status):,} problem(s) in {seconds:.4g} s, written to {output}")
