@@ -11,11 +11,14 @@ import os
 import pytest
 import test_batch
 import test_cone_contract
+import test_degenerate
 import test_derivatives
+import test_directions
 import test_float32
 import test_known_answers
 import test_optimality
 import test_scales
+import test_smoothing
 import test_solve_qp
 from emulated_driver import EmulatedDriver
 from test_batch import case  # noqa: F401  # a fixture
@@ -33,6 +36,9 @@ MODULES = (
     test_scales,
     test_float32,
     test_solve_qp,
+    test_directions,
+    test_degenerate,
+    test_smoothing,
 )
 EMULATED = bool(os.environ.get("GPUDIFF_EMULATED"))
 WHY_NOT = None if EMULATED else CudaBackend().why_unavailable()
