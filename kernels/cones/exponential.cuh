@@ -48,12 +48,14 @@ struct ExponentialCones : TripleCones<ExponentialCones> {
   template <class T>
   static GD_HD Point<T> primal_point(None, const T (&s)[3]) {
     const T zero{}, log_ratio = logarithm(T(s[2] / s[1])), depth = s[1] * log_ratio - s[0];
-    return {log_ratio, depth, (s[1] > zero) & (s[2] > zero) & (depth > zero)};
+    const Mask<T> inside = (s[1] > zero) & (s[2] > zero) & (depth > zero);
+    return {log_ratio, depth, inside};
   }
   template <class T>
   static GD_HD Point<T> dual_point(None, const T (&z)[3]) {
     const T zero{}, log_ratio = logarithm(T(-z[2] / z[0])), depth = z[1] - z[0] - z[0] * log_ratio;
-    return {log_ratio, depth, (z[0] < zero) & (z[2] > zero) & (depth > zero)};
+    const Mask<T> inside = (z[0] < zero) & (z[2] > zero) & (depth > zero);
+    return {log_ratio, depth, inside};
   }
 
   // δ = ω − 1 > 0 from δ + log(1 + δ) = excess, by steps of Fritsch, Shafer & Crowley 1973, of order four: the start

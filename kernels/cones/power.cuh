@@ -55,12 +55,14 @@ struct PowerCones : TripleCones<PowerCones> {
   template <class T>
   static GD_HD Point<T> primal_point(const Exponents<T>& p, const T (&s)[3]) {
     const T zero{}, mean = squared_mean(p, s[0], s[1]);
-    return {mean, (s[0] > zero) & (s[1] > zero) & (mean > s[2] * s[2])};
+    const Mask<T> inside = (s[0] > zero) & (s[1] > zero) & (mean > s[2] * s[2]);
+    return {mean, inside};
   }
   template <class T>
   static GD_HD Point<T> dual_point(const Exponents<T>& p, const T (&z)[3]) {
     const T zero{}, mean = squared_mean(p, T(z[0] * p.over_a), T(z[1] * p.over_b));
-    return {mean, (z[0] > zero) & (z[1] > zero) & (mean > z[2] * z[2])};
+    const Mask<T> inside = (z[0] > zero) & (z[1] > zero) & (mean > z[2] * z[2]);
+    return {mean, inside};
   }
 
   static constexpr int kGradientSteps = 3;
